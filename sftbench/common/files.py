@@ -1,0 +1,84 @@
+"""Files appear whole or not at all: write under a temporary name, then rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sftbench.common.errors import SftbenchError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it becomes `path`, on failure it goes.
+
+    Raises:
+        SftbenchError: `path` exists, is not an empty folder, and `overwrite` is false.
+    """
+    require_free(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_free(path: Path, *, overwrite: bool = False) -> None:
+    """Raise unless a folder can be made at `path` without losing anything."""
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not overwrite):
+        raise SftbenchError(
+            "already exists", where=path, remedy="Name another output, or remove it first."
+        )
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one is an error for people."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SftbenchError("there is no such file", where=path) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SftbenchError(f"cannot be read as JSON ({error})", where=path) from None
+
+
+def cache_folder() -> Path:
+    """Return the folder for things that can be made again ($SFTBENCH_CACHE, else per user)."""
+    named = os.environ.get("SFTBENCH_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sftbench"
