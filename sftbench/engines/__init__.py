@@ -1,0 +1,1 @@
+"""Who answers: one small protocol, and the engines behind it."""

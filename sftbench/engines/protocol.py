@@ -1,0 +1,98 @@
+"""The protocol of an engine: text in, text and log-probabilities out, weights swapped in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+Finish = Literal["stop", "length", "found"]
+"""Why a completion ended: a stop string or end-of-text, the token budget, or `found` said so."""
+
+Advance = Callable[[int], None]
+"""Called with the number of items that were just finished."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion: `text` (stop string cut off), why it ended, and its length in tokens."""
+
+    text: str
+    finish: Finish
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What to sample for one prompt: child i of `n` uses the seed ``seed + i``.
+
+    Attributes:
+        prompt: the text to complete.
+        seed: in [0, 2**63).
+        n: number of completions.
+        found: called with the text so far; True ends that completion early ("found").
+            It must never turn from True to False as the text grows.
+    """
+
+    prompt: str
+    seed: int
+    n: int
+    found: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample: softmax(logits / temperature), no top-p, no top-k."""
+
+    temperature: float = 0.7
+    max_new_tokens: int = 32
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Log-probability of a continuation given its prompt: `logprob` in nats over `tokens` tokens."""
+
+    logprob: float
+    tokens: int
+
+
+class Engine(Protocol):
+    """Answers prompts with one model; holds at most one set of weights at a time."""
+
+    def describe(self) -> Mapping[str, str]:
+        """Return engine, dtype, batch size and software versions, for the record of a result."""
+        ...
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Swap the weights in place, by checkpoint name; every tensor of the model must be there.
+
+        Tensors that the checkpoint leaves out because they are tied may be missing.
+
+        Raises:
+            SftbenchError: a tensor is missing, unknown or of another shape.
+        """
+        ...
+
+    def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
+        """Yield, in order, the `n` completions of each draw as soon as they are finished."""
+        ...
+
+    def greedy(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        advance: Advance | None = None,
+    ) -> list[Completion]:
+        """Return the most probable completion of each prompt, cut at the first stop string."""
+        ...
+
+    def logprobs(
+        self, pairs: Sequence[tuple[str, str]], *, advance: Advance | None = None
+    ) -> list[Scored]:
+        """Return the log-probability of each (prompt, continuation)."""
+        ...

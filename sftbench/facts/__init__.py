@@ -1,0 +1,1 @@
+"""What is asked: the fact table, its sources, cloze templates, prompts and answer matching."""
