@@ -1,0 +1,59 @@
+"""`sftbench mastery`: level facts by how well a base model masters them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def mastery(
+    model: Annotated[str, typer.Option(help="Base model: a folder, smollm2 or lab.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The card's file.")],
+    facts: Annotated[str, typer.Option(help="Fact table, or geography, or lab.")] = "geography",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Level only so many facts, balanced.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Completions of each template.")] = 10,
+    seed: Annotated[int, typer.Option(help="Another seed is a fresh set of draws.")] = 0,
+    matching: Annotated[
+        str, typer.Option(help="words, or strict-paper (plain substring).")
+    ] = "words",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16.")
+    ] = "float32",
+    rows: Annotated[
+        int, typer.Option(min=1, help="Completions in one batch; memory grows with it.")
+    ] = 420,
+) -> None:
+    """Level facts by how well a base model masters them; can be stopped and resumed."""
+    from sftbench.checkpoints.folder import open_checkpoint
+    from sftbench.checkpoints.reference import resolve
+    from sftbench.common.errors import SftbenchError
+    from sftbench.common.files import require_free
+    from sftbench.engines.transformers import TransformersEngine
+    from sftbench.facts.reference import resolve_facts
+    from sftbench.mastery.estimate import make_card
+    from sftbench.mastery.sampled import SampledEstimator
+    from sftbench.report.cards import print_card
+
+    if matching not in ("words", "strict-paper"):
+        raise SftbenchError(
+            f"--matching {matching} is not known", remedy="Use words or strict-paper."
+        )
+    require_free(output)
+    table = resolve_facts(facts)
+    base = open_checkpoint(resolve(model))
+    engine = TransformersEngine(base.path, dtype=dtype, sample_rows=rows)
+    estimator = SampledEstimator(samples=samples, how=matching, seed=seed)
+    card = make_card(
+        engine,
+        table,
+        estimator,
+        model_name=base.path.name,
+        model_digest=base.digest,
+        output=output,
+        limit=limit,
+    )
+    print_card(card.record, card.frame, table.frame, output)

@@ -1,0 +1,56 @@
+"""Cards that ship with sftbench, found by the base and the facts that they are for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from sftbench.common.errors import SftbenchError
+from sftbench.common.tables import METADATA_KEY
+from sftbench.facts.table import FactSet
+from sftbench.mastery.card import MAKE_ONE, MasteryCard
+
+PACKAGE = Path(__file__).resolve().parent.parent
+FOLDERS = (PACKAGE / "mastery" / "cards", PACKAGE / "lab" / "data")
+
+
+def bundled_cards() -> Iterator[tuple[Path, dict[str, object]]]:
+    """Yield the path and record of every card that ships."""
+    import polars as pl
+
+    for folder in FOLDERS:
+        for path in sorted(folder.glob("*.parquet")):
+            record = json.loads(pl.read_parquet_metadata(path).get(METADATA_KEY, "{}"))
+            if record.get("kind") == "mastery":
+                yield path, record
+
+
+def find_card(*, base_digest: str, facts_digest: str | None = None) -> MasteryCard | None:
+    """Return the shipped card of a base (and of a fact set, where one is given), or None."""
+    for path, record in bundled_cards():
+        fits = facts_digest is None or record["facts_digest"] == facts_digest
+        if record["model_digest"] == base_digest and fits:
+            return MasteryCard.read(path)
+    return None
+
+
+def resolve_card(ref: str | None, *, base_digest: str, facts: FactSet) -> MasteryCard:
+    """Return the card that was named, or the shipped one of this base and fact set, checked.
+
+    Raises:
+        SftbenchError: none ships for this base and these facts, or the named one is for others.
+    """
+    if ref is not None:
+        card = MasteryCard.read(Path(ref))
+    else:
+        found = find_card(base_digest=base_digest, facts_digest=facts.digest)
+        if found is None:
+            raise SftbenchError(
+                f"no mastery card ships for this base (digest {base_digest[:12]}) on these facts "
+                f"({facts.name}, digest {facts.digest[:12]})",
+                remedy=f"{MAKE_ONE} Then name it with --mastery card.parquet.",
+            )
+        card = found
+    card.require(facts=facts, base_digest=base_digest)
+    return card

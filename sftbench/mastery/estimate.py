@@ -1,0 +1,108 @@
+"""Make a mastery card: the seam for estimators, a resumable run, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from sftbench.common.digests import digest_of, software_versions
+from sftbench.common.files import require_free
+from sftbench.common.progress import progress
+from sftbench.engines.protocol import Engine
+from sftbench.facts.table import FactSet
+from sftbench.mastery.card import MASTERY, MasteryCard, with_levels
+from sftbench.mastery.journal import Journal
+from sftbench.mastery.select import SELECTION, select
+
+
+class Estimator(Protocol):
+    """How mastery is measured; a new one is one file with a class like this."""
+
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the result, for the card's record and key."""
+        ...
+
+    def estimate(
+        self,
+        engine: Engine,
+        facts: Sequence[Mapping[str, Any]],
+        templates: Mapping[str, Sequence[str]],
+    ) -> Iterator[tuple[str, list[list[bool]]]]:
+        """Yield (fact_id, hits ``[templates][draws]``) in the order of the facts."""
+        ...
+
+
+def make_card(
+    engine: Engine,
+    facts: FactSet,
+    estimator: Estimator,
+    *,
+    model_name: str,
+    model_digest: str,
+    output: Path,
+    limit: int | None = None,
+) -> MasteryCard:
+    """Level the facts with a base model and write its card; resumes a run that was stopped.
+
+    Finished facts are kept in ``<output>.journal`` until the card is written.
+
+    Args:
+        engine: holds the base model.
+        facts: what to level; facts with an excluded flag are left out.
+        estimator: how.
+        model_name: what people call the model.
+        model_digest: digest of its checkpoint.
+        output: the card's file.
+        limit: level only so many facts, balanced (see `select`).
+
+    Raises:
+        SftbenchError: `output` exists, or its journal belongs to another run.
+    """
+    require_free(output)
+    chosen = select(facts, limit)
+    record = {
+        "model_name": model_name,
+        "model_digest": model_digest,
+        "facts_name": facts.name,
+        "facts_digest": facts.digest,
+        "templates_digest": facts.templates_digest,
+        "settings": {**estimator.settings(), "dtype": engine.describe().get("dtype", "")},
+        "selection": {"limit": limit, "rule": SELECTION},
+        "engine": dict(engine.describe()),
+        "software": dict(software_versions("sftbench")),
+    }
+    keys = ("model_digest", "facts_digest", "templates_digest", "settings")
+    journal = Journal(
+        output.with_name(output.name + ".journal"), digest_of({key: record[key] for key in keys})
+    )
+    _run(engine, facts, estimator, chosen, journal)
+    rows = {fact_id: journal.finished[fact_id] for fact_id in chosen["fact_id"]}
+    hits = pl.DataFrame(
+        {"fact_id": list(rows), "hits": list(rows.values())},
+        schema={name: MASTERY.columns[name] for name in ("fact_id", "hits")},
+    )
+    card = MasteryCard(with_levels(hits), record, output)
+    card.write(output)
+    journal.remove()
+    return card
+
+
+def _run(
+    engine: Engine,
+    facts: FactSet,
+    estimator: Estimator,
+    chosen: pl.DataFrame,
+    journal: Journal,
+) -> None:
+    """Level what the journal does not hold yet."""
+    todo = [row for row in chosen.iter_rows(named=True) if row["fact_id"] not in journal.finished]
+    with journal, progress("levelling facts", chosen.height, unit="facts") as advance:
+        advance(chosen.height - len(todo))
+        for fact_id, hits in estimator.estimate(engine, todo, facts.templates):
+            journal.add(fact_id, hits)
+            advance(1)

@@ -1,0 +1,98 @@
+"""A journal of finished facts: killed at any moment, a run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from sftbench.common.digests import canonical_json
+from sftbench.common.errors import SftbenchError
+
+Hits = list[list[bool]]
+
+
+class Journal:
+    """Finished facts of one card, one JSON line each, behind a line that says what made them.
+
+    A line is on disk before the next fact begins. A last line that a kill cut short is dropped.
+
+    Args:
+        path: the journal's file; it lies beside the card until that is complete.
+        key: digest of what makes the card (model, facts, templates, settings).
+
+    Raises:
+        SftbenchError: the file is the journal of another card.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self._key = key
+        self.finished: dict[str, Hits] = {}
+        self._file: IO[str] | None = None
+        if path.exists():
+            self._recover()
+
+    def _recover(self) -> None:
+        # What follows the last line break is what a kill cut short.
+        whole = self._path.read_bytes().rpartition(b"\n")[0].decode().splitlines()
+        try:
+            entries = [json.loads(line) for line in whole]
+            key = entries[0]["key"] if entries else self._key
+            self.finished = {entry["fact_id"]: unpack(entry["hits"]) for entry in entries[1:]}
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise SftbenchError(
+                "is not a journal of a mastery run", where=self._path, remedy="Remove it."
+            ) from None
+        if key != self._key:
+            raise SftbenchError(
+                "belongs to a run with another model, facts, templates or settings",
+                where=self._path,
+                remedy="Finish that run, name another output, or remove this file.",
+            )
+
+    def __enter__(self) -> Journal:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [canonical_json({"key": self._key}), *map(_line, self.finished.items())]
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        temporary.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, fact_id: str, hits: Hits) -> None:
+        """Write down a finished fact, for good."""
+        assert self._file is not None, "the journal is used as a context manager"
+        self.finished[fact_id] = hits
+        self._file.write(_line((fact_id, hits)) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def remove(self) -> None:
+        """Delete the journal: the card is complete."""
+        self._path.unlink(missing_ok=True)
+
+
+def _line(entry: tuple[str, Hits]) -> str:
+    return canonical_json({"fact_id": entry[0], "hits": pack(entry[1])})
+
+
+def pack(hits: Hits) -> list[str]:
+    """Return one string of 0 and 1 for each template."""
+    return ["".join("1" if hit else "0" for hit in row) for row in hits]
+
+
+def unpack(rows: list[str]) -> Hits:
+    """Return the hits that `pack` wrote."""
+    return [[mark == "1" for mark in row] for row in rows]

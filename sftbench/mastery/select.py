@@ -1,0 +1,34 @@
+"""Which facts a card covers when it does not cover them all."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from sftbench.facts.table import WELL_KNOWN, FactSet, has_flag
+
+SELECTION = "round-robin over (split, domain, relation, well-known), then fact_id"
+
+
+def select(facts: FactSet, limit: int | None) -> pl.DataFrame:
+    """Return the facts to level: all that may be trained on or scored, or a balanced `limit`.
+
+    Those are the train facts of in-domain relations and every test fact; out-of-domain train
+    facts serve as few-shot examples alone.
+
+    Each group of (split, domain, relation, well-known or not) gives one fact in turn, in the
+    order of fact_id, which is a hash: a larger limit extends a smaller one, and a group that
+    runs short leaves its turns to the others.
+    """
+    rows = pl.concat([facts.scored(split="train", domain="in"), facts.scored(split="test")])
+    if limit is None:
+        return rows.sort("fact_id")
+    groups = ("split", "domain", "relation", "known")
+    turn = pl.int_range(pl.len()).over(groups)
+    return (
+        rows.sort("fact_id")
+        .with_columns(known=has_flag(WELL_KNOWN))
+        .with_columns(turn=turn)
+        .sort("turn", *groups)
+        .head(limit)
+        .drop("known", "turn")
+    )
