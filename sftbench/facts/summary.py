@@ -1,0 +1,42 @@
+"""Counts of a fact table, for people who want to know what is in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from sftbench.facts.table import EXCLUDED_FLAGS, has_flag
+
+if TYPE_CHECKING:
+    from sftbench.facts.table import FactSet
+
+
+def relation_counts(facts: FactSet) -> pl.DataFrame:
+    """Return one row for each relation, sorted by domain and name, and one row for all.
+
+    Columns: relation, domain ("" in the row "all"), then for train and test the number of facts
+    and of those that may be trained on or scored (train, train_scored, test, test_scored).
+    """
+    scored = ~has_flag(*EXCLUDED_FLAGS)
+    counts = [
+        column
+        for split in ("train", "test")
+        for column in (
+            (pl.col("split") == split).sum().alias(split),
+            ((pl.col("split") == split) & scored).sum().alias(f"{split}_scored"),
+        )
+    ]
+    relations = facts.frame.group_by("relation", "domain").agg(counts).sort("domain", "relation")
+    total = facts.frame.select(pl.lit("all").alias("relation"), pl.lit("").alias("domain"), *counts)
+    return pl.concat([relations, total.select(relations.columns)])
+
+
+def flag_counts(facts: FactSet) -> pl.DataFrame:
+    """Return how many train and test facts carry each flag (columns flag, train, test)."""
+    flags = facts.frame.select("split", pl.col("flags").alias("flag")).explode("flag").drop_nulls()
+    return (
+        flags.group_by("flag")
+        .agg((pl.col("split") == split).sum().alias(split) for split in ("train", "test"))
+        .sort("flag")
+    )
