@@ -1,0 +1,1 @@
+"""What is compared: references and validation, digests, restore, variants, the writer."""

@@ -1,0 +1,238 @@
+"""The paper's restore on whole models: rank scalars by relative change, set the top k % back.
+
+Source: Ye et al. 2025 (arXiv 2509.16596), section 6. A straightforward version that holds both
+models in memory: the oracle for any faster one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sftbench.checkpoints.restore_report import RestoreReport
+from sftbench.checkpoints.update import Tensors, UpdateSums, shared_names, sums_of
+from sftbench.checkpoints.variants import Arithmetic
+from sftbench.checkpoints.weights import require_finite
+from sftbench.common.errors import SftbenchError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EPSILON = 1e-8
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BITS = {"fp32": torch.int32, "bf16": torch.int16}
+
+
+def in_region(name: str) -> bool:
+    """Return whether the paper ranks a tensor: the blocks, without their norms."""
+    return "layers" in name and "norm" not in name
+
+
+def restored_count(scalars: int, percent: Decimal) -> int:
+    """Return int(n * k / 100) in exact arithmetic.
+
+    Raises:
+        ValueError: the percentage is not between 0 and 100.
+    """
+    if not 0 <= percent <= 100:
+        raise ValueError(f"{percent} % is not between 0 and 100 %")
+    return int(scalars * Fraction(percent) / 100)
+
+
+def relative_change(
+    base: torch.Tensor, tuned: torch.Tensor, arithmetic: Arithmetic
+) -> torch.Tensor:
+    """Return |s - p| / (|p| + 1e-8) for each scalar (p base, s tuned).
+
+    In fp32 or in bf16: p, s and the constant are cast to that format, and the result of every
+    operation is rounded to it. (Torch with a plain number for the constant rounds it on a CPU
+    and not on a GPU, which matters where |p| is below 1e-5.)
+    """
+    dtype = DTYPES[arithmetic]
+    p, s, epsilon = base.to(dtype), tuned.to(dtype), torch.tensor(EPSILON, dtype=dtype)
+    return ((s - p).abs() / (p.abs() + epsilon)).contiguous()
+
+
+def rank(
+    base: Tensors,
+    tuned: Tensors,
+    arithmetic: Arithmetic = "fp32",
+    *,
+    where: tuple[str | Path, str | Path] = ("the base", "the tuned model"),
+) -> Ranking:
+    """Rank the scalars of the region once, for any number of percentages.
+
+    Args:
+        base: tensors of the base, by checkpoint name, any float dtype.
+        tuned: tensors of the tuned model; same names and shapes, float dtypes may differ.
+        arithmetic: the number format of the relative change.
+        where: what errors call the two models, such as their folders.
+
+    Raises:
+        SftbenchError: names or shapes differ, a weight is NaN or infinite, there is no region,
+            or a relative change is too large for the arithmetic.
+    """
+    names = shared_names(base, tuned, where=where)
+    for tensors, place in zip((base, tuned), where, strict=True):
+        require_finite(tensors, place)
+    region = [name for name in names if in_region(name)]
+    _require_region(region, (base, tuned), where)
+    changes = {name: relative_change(base[name], tuned[name], arithmetic) for name in region}
+    ascending = np.concatenate([_bits(change).flatten().numpy() for change in changes.values()])
+    ascending.sort(kind="stable" if arithmetic == "bf16" else None)  # radix for 16 bits
+    ranking = Ranking(base, tuned, arithmetic, changes, ascending)
+    if not math.isfinite(ranking.value_at(ranking.scalars - 1)):
+        raise SftbenchError(
+            f"a relative change overflows {arithmetic}: the weights have diverged",
+            where=where[1],
+            remedy="Train again with a lower learning rate.",
+        )
+    return ranking
+
+
+def _require_region(
+    region: list[str], models: tuple[Tensors, Tensors], where: tuple[str | Path, str | Path]
+) -> None:
+    if not region:
+        raise SftbenchError(
+            'no tensor has "layers" in its name, so there is nothing to rank',
+            where=where[0],
+            remedy="The relative criterion is for models whose blocks are called layers.",
+        )
+    for name in region:
+        for tensors, place in zip(models, where, strict=True):
+            if not tensors[name].is_floating_point():
+                raise SftbenchError(
+                    f"the tensor {name} holds {tensors[name].dtype}, not floats",
+                    where=place,
+                    remedy="Restore works on models that are not quantised.",
+                )
+
+
+def _bits(change: torch.Tensor) -> torch.Tensor:
+    """Return the bits of numbers that are not negative, as integers: they sort alike."""
+    return change.view(torch.int32 if change.dtype == torch.float32 else torch.int16)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All scalars of the region in the order in which they are restored.
+
+    The order: larger relative change first; equal ones by tensor name (code-point order), then
+    by flat index (row-major), lower first.
+
+    Attributes:
+        base: tensors of the base, by name.
+        tuned: tensors of the tuned model, by name.
+        arithmetic: the number format of `changes`.
+        changes: relative change of each region tensor, in its shape, sorted by name.
+        ascending: all changes as the integers of their bits, ascending.
+    """
+
+    base: Tensors
+    tuned: Tensors
+    arithmetic: Arithmetic
+    changes: Tensors
+    ascending: NDArray[np.signedinteger[Any]]
+
+    @property
+    def scalars(self) -> int:
+        """The number of scalars in the region."""
+        return len(self.ascending)
+
+    def value_at(self, place: int) -> float:
+        """Return the relative change at a place of the ascending order."""
+        bits = torch.tensor([int(self.ascending[place])], dtype=BITS[self.arithmetic])
+        return float(bits.view(DTYPES[self.arithmetic]).item())
+
+    def masks(self, percent: Decimal) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield (name, boolean mask of what is restored) of each region tensor, sorted by name."""
+        count = restored_count(self.scalars, percent)
+        if count == 0:
+            return
+        threshold = self.ascending[-count]
+        above = self.scalars - int(self.ascending.searchsorted(threshold, side="right"))
+        ties_left = count - above
+        for name, change in self.changes.items():
+            bits = _bits(change)
+            mask = bits > int(threshold)
+            if ties_left:
+                ties = (bits == int(threshold)).view(-1).nonzero().view(-1)[:ties_left]
+                mask.view(-1)[ties] = True
+                ties_left -= len(ties)
+            yield name, mask
+
+    def apply(self, percent: Decimal) -> tuple[dict[str, torch.Tensor], RestoreReport]:
+        """Return the tuned tensors with the top `percent` of the region set back, and a report.
+
+        A restored scalar takes the base's value in the tuned tensor's dtype. A tensor in which
+        nothing is restored is the tuned one itself, not a copy.
+        """
+        result = dict(self.tuned)
+        restored, changed = UpdateSums(), 0
+        for name, mask in self.masks(percent):
+            base, tuned = self.base[name], self.tuned[name]
+            result[name] = torch.where(mask, base.to(tuned.dtype), tuned)
+            changed += int((result[name] != tuned).sum())
+            restored += sums_of(base, tuned, self.changes[name], mask)
+        return result, self._report(percent, restored, changed)
+
+    def _report(self, percent: Decimal, restored: UpdateSums, changed: int) -> RestoreReport:
+        whole = self._whole
+        return RestoreReport(
+            percent=float(percent),
+            arithmetic=self.arithmetic,
+            region=self.scalars,
+            count=restored.count,
+            threshold=self.value_at(-restored.count) if restored.count else None,
+            unchanged=self._unchanged,
+            unchanged_share=_share(self._unchanged, self.scalars),
+            zero_base=whole.zero_base,
+            zero_base_restored=restored.zero_base,
+            zero_base_change_share=_share(whole.zero_base_change, whole.change),
+            change_share=_share(restored.change, whole.change),
+            change_share_without_zero_base=_share(restored.other_change, whole.other_change),
+            l1_removed=_share(restored.l1, whole.l1),
+            l2_removed=math.sqrt(_share(restored.l2_squared, whole.l2_squared)),
+            changed=changed,
+            equals_base=self._outside_equal and changed == self._different,
+            equals_tuned=changed == 0,
+        )
+
+    @cached_property
+    def _whole(self) -> UpdateSums:
+        sums = (sums_of(self.base[n], self.tuned[n], change) for n, change in self.changes.items())
+        return sum(sums, start=UpdateSums())
+
+    @cached_property
+    def _unchanged(self) -> int:
+        """Scalars of the region with s equal to p in the arithmetic of the ranking."""
+        dtype = DTYPES[self.arithmetic]
+        pairs = ((self.base[name].to(dtype), self.tuned[name].to(dtype)) for name in self.changes)
+        return sum(int((p == s).sum()) for p, s in pairs)
+
+    @cached_property
+    def _different(self) -> int:
+        """Scalars of the region that a full restore would change, in the tuned dtypes."""
+        pairs = ((self.base[name], self.tuned[name]) for name in self.changes)
+        return sum(int((p.to(s.dtype) != s).sum()) for p, s in pairs)
+
+    @cached_property
+    def _outside_equal(self) -> bool:
+        """Whether every tensor outside the region is the base's, in the tuned dtypes."""
+        names = (self.base.keys() & self.tuned.keys()) - self.changes.keys()
+        return all(torch.equal(self.base[n].to(self.tuned[n].dtype), self.tuned[n]) for n in names)
+
+
+def _share(part: float, whole: float) -> float:
+    """Return part / whole, kept in [0, 1] against rounding; 0 where there is nothing to share."""
+    return min(1.0, max(0.0, part / whole)) if whole else 0.0

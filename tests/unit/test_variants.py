@@ -1,0 +1,140 @@
+"""The grammar of variants: names, slugs, percentages, digests."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sftbench.checkpoints.variants import (
+    BASE,
+    TUNED,
+    Restored,
+    parse_percent,
+    parse_percents,
+    parse_variant,
+)
+from sftbench.common.errors import SftbenchError
+
+pytestmark = pytest.mark.unit
+
+percents = st.decimals(0, 100, places=6) | st.integers(0, 100).map(Decimal)
+restored = st.builds(Restored, st.just("relative"), percents, st.sampled_from(["fp32", "bf16"]))
+variants = st.sampled_from([BASE, TUNED]) | restored
+
+
+@given(variants)
+def test_name_and_slug_are_read_back(variant):
+    assert parse_variant(variant.name) == variant
+    assert parse_variant(variant.slug) == variant
+    assert parse_variant(variant.name).name == variant.name
+    assert re.fullmatch(r"[a-z0-9.+-]+", variant.slug)
+
+
+@given(variants, st.lists(st.integers(0, 40), max_size=4))
+def test_spaces_do_not_count(variant, places):
+    text = variant.name
+    for place in places:
+        text = text[:place] + " " + text[place:]
+    assert parse_variant(text) == variant
+
+
+@given(variants, variants)
+def test_one_name_one_slug_one_digest_per_variant(one, other):
+    same = one == other
+    assert (one.name == other.name) is same
+    assert (one.slug == other.slug) is same
+    assert (one.digest("b", "t") == other.digest("b", "t")) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "slug"),
+    [
+        ("base", "base", "base"),
+        (" tuned ", "tuned", "tuned"),
+        (
+            "tuned+restore(relative, 5%)",
+            "tuned+restore(relative,5%)",
+            "tuned+restore-relative-5pct",
+        ),
+        (
+            "tuned + restore ( relative , 5.0 % , fp32 )",
+            "tuned+restore(relative,5%)",
+            "tuned+restore-relative-5pct",
+        ),
+        (
+            "tuned+restore(relative,12.50%,bf16)",
+            "tuned+restore(relative,12.5%,bf16)",
+            "tuned+restore-relative-12.5pct-bf16",
+        ),
+        (
+            "tuned+restore-relative-100pct",
+            "tuned+restore(relative,100%)",
+            "tuned+restore-relative-100pct",
+        ),
+    ],
+)
+def test_canonical_forms(text, name, slug):
+    variant = parse_variant(text)
+    assert (variant.name, variant.slug) == (name, slug)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Base",
+        "tuned+",
+        "restore",
+        "../tuned",
+        "tuned+restore(relative)",
+        "tuned+restore(relative,5)",
+        "tuned+restore(relative,5%,)",
+        "tuned+restore(relative,5%,bf16,x)",
+        "base+restore(relative,5%)",
+        "tuned+restore-relative-pct",
+    ],
+)
+def test_what_is_no_variant_is_told_the_grammar(text):
+    with pytest.raises(SftbenchError, match=re.escape("tuned+restore(relative,5%)")):
+        parse_variant(text)
+
+
+def test_unknown_parts_are_told_the_known_ones():
+    with pytest.raises(SftbenchError) as error:
+        parse_variant("tuned+restore(magnitude,5%)")
+    assert error.value.what == "there is no restore criterion 'magnitude'; known: relative"
+    with pytest.raises(SftbenchError) as error:
+        parse_variant("tuned+restore(relative,5%,fp8)")
+    assert error.value.what == "there is no arithmetic 'fp8'; known: fp32, bf16"
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"), [("5", "5"), ("5.0", "5"), ("0.5", "0.5"), (" 100 % ", "100"), ("0", "0")]
+)
+def test_percentages_are_exact(text, percent):
+    assert parse_percent(text) == Decimal(percent)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "100.5", "1e1", "nan", "5%%", ".5", "1.0000001", "٥"])
+def test_what_is_no_percentage(text):
+    with pytest.raises(SftbenchError, match=re.escape(f"{text!r} is no percentage")):
+        parse_percent(text)
+
+
+def test_lists_of_percentages():
+    assert parse_percents("1, 5,20%") == (Decimal(1), Decimal(5), Decimal(20))
+    with pytest.raises(SftbenchError, match=r"5 % is listed twice"):
+        parse_percents("5,1,5.0")
+    with pytest.raises(SftbenchError, match="there is no percentage"):
+        parse_percents(" , ")
+
+
+def test_digests_depend_on_what_the_weights_depend_on():
+    rule = parse_variant("tuned+restore(relative,5%)")
+    assert BASE.digest("b", "t") == BASE.digest("b", "other")
+    assert TUNED.digest("b", "t") == TUNED.digest("other", "t")
+    assert len({rule.digest("b", "t"), rule.digest("c", "t"), rule.digest("b", "u")}) == 3
