@@ -15,11 +15,13 @@ app = typer.Typer(help="Facts: write the embedded ones, look at a fact file.", n
 
 @app.command()
 def geography(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The fact file to write (Parquet).")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The fact file to write (Parquet).")],
 ) -> None:
     """Write the embedded geography facts to a file, and say what is in it."""
+    from sftbench.common.files import require_free
     from sftbench.facts.geography import load_geography
 
+    require_free(out)
     facts = load_geography()
     facts.write(out)
     _print_summary(facts)
@@ -28,13 +30,13 @@ def geography(
 
 @app.command()
 def show(
-    path: Annotated[Path, typer.Argument(help="A fact file (Parquet).")],
+    path: Annotated[str, typer.Argument(help="A fact file (Parquet), or geography, or lab.")],
     examples: Annotated[int, typer.Option(help="Examples to show of each relation.")] = 2,
 ) -> None:
     """Say what is in a fact file: counts, flags, source, and a few examples."""
-    from sftbench.facts.table import FactSet
+    from sftbench.facts.reference import resolve_facts
 
-    facts = FactSet.read(path)
+    facts = resolve_facts(path)
     _print_summary(facts)
     _print_examples(facts, examples)
 

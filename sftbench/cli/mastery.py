@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,10 +18,11 @@ def mastery(
     samples: Annotated[int, typer.Option(min=1, help="Completions of each template.")] = 10,
     seed: Annotated[int, typer.Option(help="Another seed is a fresh set of draws.")] = 0,
     matching: Annotated[
-        str, typer.Option(help="words, or strict-paper (plain substring).")
+        Literal["words", "strict-paper"],
+        typer.Option(help="At word boundaries, or plain substring."),
     ] = "words",
     dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16.")
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of weights and arithmetic.")
     ] = "float32",
     rows: Annotated[
         int, typer.Option(min=1, help="Completions in one batch; memory grows with it.")
@@ -30,7 +31,6 @@ def mastery(
     """Level facts by how well a base model masters them; can be stopped and resumed."""
     from sftbench.checkpoints.folder import open_checkpoint
     from sftbench.checkpoints.reference import resolve
-    from sftbench.common.errors import SftbenchError
     from sftbench.common.files import require_free
     from sftbench.engines.transformers import TransformersEngine
     from sftbench.facts.reference import resolve_facts
@@ -38,10 +38,6 @@ def mastery(
     from sftbench.mastery.sampled import SampledEstimator
     from sftbench.report.cards import print_card
 
-    if matching not in ("words", "strict-paper"):
-        raise SftbenchError(
-            f"--matching {matching} is not known", remedy="Use words or strict-paper."
-        )
     require_free(output)
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(description: str, total: int, *, unit: str = "items") -> Iterator[Callable[[int], None]]:
+def progress(
+    description: str, total: int, *, unit: str = "items"
+) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error while the block runs; yield a function that advances it."""
     from rich.console import Console
     from rich.progress import (

@@ -168,9 +168,7 @@ def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], source: torch.T
     return _State(torch.arange(len(source)), cache, mask, logits, device)
 
 
-def pad_left(
-    sequences: Sequence[Sequence[int]], pad_id: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and mask, both ``[rows, longest]`` int64, padded on the left."""
     import torch
 

@@ -53,7 +53,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Scored:
-    """Log-probability of a continuation given its prompt: `logprob` in nats over `tokens` tokens."""
+    """Log-probability of a continuation given its prompt: nats, summed over its `tokens`."""
 
     logprob: float
     tokens: int

@@ -43,8 +43,13 @@ def draw(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tor
     import torch
 
     uniform = uniform.to(logits.device)
-    chunks = zip(logits.split(CHUNK), uniform.split(CHUNK), strict=True)
-    return torch.cat([_draw_chunk(part, temperature, chance) for part, chance in chunks])
+    starts = range(0, len(logits), CHUNK)
+    return torch.cat(
+        [
+            _draw_chunk(logits[start : start + CHUNK], temperature, uniform[start : start + CHUNK])
+            for start in starts
+        ]
+    )
 
 
 def _draw_chunk(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,9 @@ class TransformersEngine:
     ) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # a bar of tensors says nothing beside a bar of facts
         if dtype not in DTYPES:
             raise SftbenchError(
                 f"the dtype {dtype!r} is not known", remedy=f"Use one of {', '.join(DTYPES)}."

@@ -140,6 +140,4 @@ def check_rows(frame: pl.DataFrame, *, where: str | Path | None = None) -> None:
     for rule, broken in rules:
         bad = frame.filter(broken.fill_null(value=True))
         if not bad.is_empty():
-            raise SftbenchError(
-                f"{rule} in {bad.height} row(s), first: {bad.row(0)}", where=where
-            )
+            raise SftbenchError(f"{rule} in {bad.height} row(s), first: {bad.row(0)}", where=where)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
 LEVELS = (0, 1, 2, 3, 4)
 
@@ -35,11 +34,13 @@ def print_card(
     for level in LEVELS:
         table.add_column(f"level {level}", justify="right")
     table.add_column("mean R", justify="right")
-    for (domain, split), group in sorted(rows.group_by("domain", "split")):
+    for domain, split in sorted(rows.select("domain", "split").unique().iter_rows()):
+        group = rows.filter(domain=domain, split=split)
         counted = dict(group.group_by("level").len().iter_rows())
+        mean = group.select(pl.col("rate").mean()).item()
         table.add_row(
             f"{domain} / {split}",
             *(str(counted.get(level, 0)) for level in LEVELS),
-            f"{group['rate'].mean():.3f}",
+            f"{mean:.3f}",
         )
     Console().print(table)

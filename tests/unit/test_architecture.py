@@ -11,8 +11,19 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(sftbench.__file__).parent
 ALL = {
-    "analysis", "checkpoints", "cli", "common", "compare", "engines", "facts", "harness", "lab",
-    "mastery", "recipes", "report", "scoring",
+    "analysis",
+    "checkpoints",
+    "cli",
+    "common",
+    "compare",
+    "engines",
+    "facts",
+    "harness",
+    "lab",
+    "mastery",
+    "recipes",
+    "report",
+    "scoring",
 }
 ALLOWED = {
     "common": set(),

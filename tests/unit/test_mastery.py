@@ -94,14 +94,23 @@ def test_rate_and_draws_come_from_the_hits():
     hits = [[True, False], [True, True], [False, False]]
     frame = with_levels(pl.DataFrame({"fact_id": ["a"], "hits": [hits]}))
     assert frame.row(0, named=True) == {
-        "fact_id": "a", "hits": hits, "draws": 6, "rate": 0.5, "level": 2,
+        "fact_id": "a",
+        "hits": hits,
+        "draws": 6,
+        "rate": 0.5,
+        "level": 2,
     }
 
 
 def make(engine, facts, output, **options):
     return make_card(
-        engine, facts, SampledEstimator(), model_name="oracle", model_digest="0" * 32,
-        output=output, **options,
+        engine,
+        facts,
+        SampledEstimator(),
+        model_name="oracle",
+        model_digest="0" * 32,
+        output=output,
+        **options,
     )
 
 

@@ -22,10 +22,13 @@ def test_frequencies_follow_the_softmax(vocabulary, temperature):
     expected = torch.softmax(logits[0].double() / temperature, 0).numpy() * count
     seen = np.bincount(tokens.numpy(), minlength=vocabulary)
     common = expected >= 5
-    assert chisquare(
-        np.append(seen[common], seen[~common].sum()),
-        np.append(expected[common], expected[~common].sum()) + 1e-12,
-    ).pvalue > 1e-3
+    assert (
+        chisquare(
+            np.append(seen[common], seen[~common].sum()),
+            np.append(expected[common], expected[~common].sum()) + 1e-12,
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_each_row_is_the_inverse_of_its_cumulated_distribution():

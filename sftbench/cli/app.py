@@ -1,0 +1,107 @@
+"""The command line: every verb in one place, and how errors reach a person."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+
+from sftbench import __version__
+from sftbench.cli.compare import compare
+from sftbench.cli.demo import demo
+from sftbench.cli.facts import app as facts
+from sftbench.cli.finetune import finetune
+from sftbench.cli.lab import app as lab
+from sftbench.cli.lm_eval import CONTEXT_SETTINGS, lm_eval, tasks_path
+from sftbench.cli.mastery import mastery
+from sftbench.cli.models import model
+from sftbench.cli.restore import restore
+
+DEBUG = "--debug"
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sftbench",
+    help="What did a fine-tune do to what the model knows, is it real, and can it be undone?",
+    epilog=f"Add {DEBUG} to any command to see the traceback of an error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(facts, name="facts")
+app.command()(mastery)
+app.command()(finetune)
+app.command()(restore)
+app.command()(compare)
+app.command("lm-eval", context_settings=CONTEXT_SETTINGS)(lm_eval)
+app.command("tasks-path")(tasks_path)
+app.command()(model)
+app.add_typer(lab, name="lab")
+app.command()(demo)
+
+
+def _version(*, value: bool) -> None:
+    if value:
+        typer.echo(f"sftbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=lambda value: _version(value=value),
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
+) -> None:
+    """What did a fine-tune do to what the model knows, is it real, and can it be undone?"""
+
+
+class Stopped(BaseException):
+    """Ctrl-C or a polite kill: unwinds every context manager, so that nothing half-written stays.
+
+    Not KeyboardInterrupt, which click would turn into "Aborted!" before we can say more.
+    """
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped
+
+
+def main() -> None:
+    """Run the command line; what the user can mend ends in one message and exit code 2."""
+    from sftbench.common.errors import SftbenchError
+
+    debug = DEBUG in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(args=arguments, prog_name="sftbench")
+    except SftbenchError as error:
+        if debug:
+            raise
+        _say(str(error))
+        sys.exit(USAGE_ERROR)
+    except Stopped:
+        _say(
+            "Stopped; nothing half-written is left. mastery, compare and demo can go on from here."
+        )
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        _say(
+            f"This should not have happened: {type(error).__name__}: {error}\n"
+            f"Run the command again with {DEBUG} for the traceback, and please report it."
+        )
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    print(f"sftbench: {message}", file=sys.stderr)

@@ -1,0 +1,131 @@
+"""The transformers engine against transformers itself, on the lab model."""
+
+import pytest
+import torch
+
+from sftbench.checkpoints.reference import resolve
+from sftbench.checkpoints.weights import read_tensors
+from sftbench.common.errors import SftbenchError
+from sftbench.engines.attention import NAME
+from sftbench.engines.protocol import Draws, Sampling
+from sftbench.engines.transformers import TransformersEngine
+from sftbench.facts.reference import resolve_facts
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return TransformersEngine(resolve("lab"), batch_size=7, sample_rows=50)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    facts = resolve_facts("lab")
+    rows = facts.scored().head(24).iter_rows(named=True)
+    return [facts.templates[row["relation"]][0].format(subject=row["subject"]) for row in rows]
+
+
+def generated(engine, prompt, new_tokens):
+    """Return what `generate` of transformers says, with its own attention."""
+    inputs = engine.tokenizer(prompt, return_tensors="pt")
+    engine.model.set_attn_implementation("sdpa")
+    try:
+        ids = engine.model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
+    finally:
+        engine.model.set_attn_implementation(NAME)
+    return engine.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def test_greedy_is_what_generate_says_whatever_the_batch(engine, prompts):
+    texts = [one.text for one in engine.greedy(prompts, max_new_tokens=8, stop=())]
+    assert texts == [generated(engine, prompt, 8) for prompt in prompts]
+    assert len(set(texts)) > 10  # the model says something of its own to each
+
+
+def test_greedy_is_cut_at_the_first_stop_string(engine, prompts):
+    whole = engine.greedy(prompts, max_new_tokens=8, stop=())
+    mark = whole[0].text.strip()[0]
+    cut = engine.greedy(prompts[:1], max_new_tokens=8, stop=[mark])[0]
+    assert cut.text == whole[0].text.split(mark)[0]
+    assert cut.finish == "stop"
+
+
+def test_log_probabilities_are_those_of_the_model(engine, prompts):
+    pairs = [(prompt, " and more") for prompt in prompts[:9]]
+    for (prompt, text), scored in zip(pairs, engine.logprobs(pairs), strict=True):
+        context, continuation = engine.encode_pair(prompt, text)
+        ids = torch.tensor([context + continuation])
+        with torch.inference_mode():
+            logp = engine.model(ids).logits[0].double().log_softmax(-1)
+        expected = sum(
+            logp[len(context) - 1 + i, token].item() for i, token in enumerate(continuation)
+        )
+        assert scored.tokens == len(continuation)
+        assert scored.logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_first_sampled_tokens_follow_the_softmax(engine, prompts):
+    count = 4000
+    (completions,) = engine.sample([Draws(prompts[0], 5, count)], Sampling(max_new_tokens=1))
+    with torch.inference_mode():
+        logits = engine.model(**engine.tokenizer(prompts[0], return_tensors="pt")).logits[0, -1]
+    probability = torch.softmax(logits.double() / 0.7, 0)
+    top = int(probability.argmax())
+    word = engine.tokenizer.decode([top], skip_special_tokens=True)
+    share = sum(one.text == word for one in completions) / count
+    spread = 4 * (float(probability[top]) * (1 - float(probability[top])) / count) ** 0.5
+    assert share == pytest.approx(float(probability[top]), abs=spread)
+
+
+def test_a_draw_depends_on_its_seed_and_not_on_its_batch(engine, prompts):
+    draws = [Draws(prompt, 1000 * i, 10) for i, prompt in enumerate(prompts)]
+    together = list(engine.sample(draws, Sampling()))
+    alone = [next(engine.sample([draw], Sampling())) for draw in draws[:5]]
+    assert together[:5] == alone
+    shifted = next(engine.sample([Draws(prompts[0], 3, 7)], Sampling()))
+    assert shifted == together[0][3:]
+    assert len({one.text for texts in together for one in texts}) > 24
+
+
+def test_found_ends_a_completion_early_and_changes_nothing_before(engine, prompts):
+    (free,) = engine.sample([Draws(prompts[0], 0, 20)], Sampling())
+    (found,) = engine.sample([Draws(prompts[0], 0, 20, lambda text: len(text) > 3)], Sampling())
+    for whole, early in zip(free, found, strict=True):
+        assert whole.text.startswith(early.text)
+        assert early.finish == ("found" if len(early.text) > 3 else "stop")
+
+
+def test_swapped_weights_answer_and_swap_back(engine, prompts):
+    weights = read_tensors(resolve("lab"))
+    before = engine.greedy(prompts, max_new_tokens=4, stop=())
+    generator = torch.Generator().manual_seed(0)
+    changed = {
+        name: tensor + tensor.float().std() * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in weights.items()
+    }
+    engine.load(changed)
+    assert engine.greedy(prompts, max_new_tokens=4, stop=()) != before
+    engine.load(weights)
+    assert engine.greedy(prompts, max_new_tokens=4, stop=()) == before
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(engine):
+    weights = read_tensors(resolve("lab"))
+    name = next(name for name in weights if "layers.0" in name)
+    with pytest.raises(SftbenchError, match="missing"):
+        engine.load({other: tensor for other, tensor in weights.items() if other != name})
+    with pytest.raises(SftbenchError, match="unknown extra"):
+        engine.load({**weights, "extra": torch.zeros(1)})
+    with pytest.raises(SftbenchError, match="shape"):
+        engine.load({**weights, name: weights[name][:1]})
+
+
+def test_weights_that_are_not_numbers_are_refused(engine, prompts):
+    weights = read_tensors(resolve("lab"))
+    try:
+        engine.load({name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()})
+        with pytest.raises(SftbenchError, match="not finite"):
+            engine.greedy(prompts[:1], max_new_tokens=1, stop=())
+    finally:
+        engine.load(weights)

@@ -1,0 +1,73 @@
+"""The wheel: what it holds, and plain lm_eval on an installation that is no checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Build the wheel and unpack it where no checkout is in sight; return that folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return site
+
+
+def run(installed, code):
+    """Run Python with the installed package first on its path, and nothing of the checkout."""
+    path = os.pathsep.join(str(place) for place in (installed,))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=installed.parent,
+        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_only_our_own_names_are_at_the_top(installed):
+    names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert names == {"sftbench", "sftbench_leaderboard"}
+
+
+def test_the_data_travels(installed):
+    for name in (
+        "_tasks/sft_knowledge/_sft_knowledge",
+        "facts/data/geography.parquet",
+        "lab/data/model/model.safetensors",
+        "report/templates",
+    ):
+        assert (installed / "sftbench" / name).exists(), name
+
+
+def test_plain_lm_eval_runs_from_the_installation(installed):
+    code = """
+import sys, sftbench
+from pathlib import Path
+from sftbench.harness.tasks import tasks_path
+from sftbench.checkpoints.reference import resolve
+assert Path(sftbench.__file__).is_relative_to(Path(sys.argv[0] or ".").resolve()), sftbench
+from lm_eval.__main__ import cli_evaluate
+sys.argv = ["lm_eval", "--include_path", str(tasks_path()), "--tasks", "sft_knowledge",
+    "--model", "hf", "--model_args", f"pretrained={resolve('lab')},dtype=float32",
+    "--limit", "2", "--batch_size", "16", "--device", "cpu"]
+cli_evaluate()
+"""
+    code = code.replace('Path(sys.argv[0] or ".").resolve()', repr(str(installed)))
+    output = run(installed, code).stdout
+    assert "sft_knowledge_in_level4" in output
+    assert "|sft_knowledge_out" in output
