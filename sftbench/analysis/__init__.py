@@ -1,0 +1,1 @@
+"""What the answers mean: pure functions on tables, and the summary of a comparison."""

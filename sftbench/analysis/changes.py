@@ -1,0 +1,148 @@
+"""What changed fact by fact: lost, gained, healed by a restore, and flips between two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+
+class Outcomes(NamedTuple):
+    """What became of the facts between base and variant: counts that add up to n."""
+
+    kept: int
+    lost: int
+    gained: int
+    wrong: int
+
+    @property
+    def n(self) -> int:
+        """All facts."""
+        return sum(self)
+
+
+class Repair(NamedTuple):
+    """What a restore did to the facts by what the fine-tune had done to them: counts.
+
+    Attributes:
+        lost: base right, tuned wrong.
+        healed: of `lost`, right again in the restored variant.
+        gained: base wrong, tuned right.
+        preserved: of `gained`, still right in the restored variant.
+        kept: base right, tuned right.
+        undamaged: of `kept`, still right in the restored variant.
+    """
+
+    lost: int
+    healed: int
+    gained: int
+    preserved: int
+    kept: int
+    undamaged: int
+
+
+def wide(items: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per fact (fact_id, domain, level, rate) and one Boolean column per variant."""
+    return items.pivot(
+        on="variant", index=["fact_id", "domain", "level", "rate"], values="correct"
+    ).sort("fact_id")
+
+
+def outcomes(facts: pl.DataFrame, base: str, variant: str) -> Outcomes:
+    """Return what became of the facts of a `wide` table between two of its variants."""
+    before, after = facts[base], facts[variant]
+    return Outcomes(
+        kept=int((before & after).sum()),
+        lost=int((before & ~after).sum()),
+        gained=int((~before & after).sum()),
+        wrong=int((~before & ~after).sum()),
+    )
+
+
+def repair(facts: pl.DataFrame, base: str, tuned: str, restored: str) -> Repair:
+    """Return what a restore did, from a `wide` table that holds the three variants."""
+    before, after, again = facts[base], facts[tuned], facts[restored]
+    lost, gained, kept = before & ~after, ~before & after, before & after
+    return Repair(
+        lost=int(lost.sum()),
+        healed=int((lost & again).sum()),
+        gained=int(gained.sum()),
+        preserved=int((gained & again).sum()),
+        kept=int(kept.sum()),
+        undamaged=int((kept & again).sum()),
+    )
+
+
+def lost_facts(
+    items: pl.DataFrame, base: str, tuned: str, restored: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return the facts that the base answers right and the tuned model wrong, most telling first.
+
+    Most telling is what the base knew best: the highest mastery rate first, then the largest
+    fall of the answer's log-probability.
+
+    Args:
+        items: one row per fact and variant: fact_id, variant, relation, question, answer,
+            domain, level, rate, correct, text, answer_logprob.
+        base: name of the base variant.
+        tuned: name of the tuned variant.
+        restored: names of the restored variants, in the order to name them.
+
+    Returns:
+        fact_id, domain, relation, level, rate, question, answer, base_text, tuned_text,
+        base_logprob, tuned_logprob (nats), healed_by (names of the restored variants that
+        answer it right).
+    """
+    said = ("correct", "text", "answer_logprob")
+    before = items.filter(pl.col("variant") == base).rename({name: f"base_{name}" for name in said})
+    after = items.filter(pl.col("variant") == tuned).select(
+        "fact_id", *(pl.col(name).alias(f"tuned_{name}") for name in said)
+    )
+    lost = before.join(after, on="fact_id").filter(
+        pl.col("base_correct") & ~pl.col("tuned_correct")
+    )
+    order = pl.col("base_answer_logprob") - pl.col("tuned_answer_logprob")
+    return (
+        lost.join(_healed_by(items, restored), on="fact_id", how="left")
+        .sort("rate", order, "fact_id", descending=[True, True, False])
+        .select(
+            "fact_id", "domain", "relation", "level", "rate", "question", "answer",
+            "base_text", "tuned_text",
+            base_logprob="base_answer_logprob",
+            tuned_logprob="tuned_answer_logprob",
+            healed_by=pl.col("healed_by").fill_null([]),
+        )
+    )  # fmt: skip
+
+
+def _healed_by(items: pl.DataFrame, restored: Sequence[str]) -> pl.DataFrame:
+    """Return fact_id and the restored variants that answer it right, in the order given."""
+    order = pl.DataFrame(
+        {"variant": list(restored), "place": range(len(restored))},
+        schema={"variant": pl.String, "place": pl.Int64},
+    )
+    right = items.filter(pl.col("correct")).join(order, on="variant")
+    return right.group_by("fact_id").agg(healed_by=pl.col("variant").sort_by("place"))
+
+
+def flips(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Return the facts that two answer tables score differently, with both texts.
+
+    Args:
+        first: fact_id, correct, text.
+        second: the same columns; facts that only one of the two holds are left out.
+
+    Returns:
+        fact_id, first_correct, second_correct, first_text, second_text, sorted by fact_id.
+    """
+    left, right = (
+        frame.select("fact_id", pl.col("correct", "text").name.prefix(prefix))
+        for frame, prefix in ((first, "first_"), (second, "second_"))
+    )
+    return (
+        left.join(right, on="fact_id")
+        .filter(pl.col("first_correct") != pl.col("second_correct"))
+        .select("fact_id", "first_correct", "second_correct", "first_text", "second_text")
+        .sort("fact_id")
+    )

@@ -1,0 +1,216 @@
+"""The summary of a comparison: the shape of summary.json and all that the report shows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Literal[1] = 1
+BASE, TUNED = "base", "tuned"
+DOMAIN_NAMES = {"in": "in-domain", "out": "out-of-domain"}
+
+
+class Record(BaseModel):
+    """Frozen; may be made from a NamedTuple or dataclass; no field that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+
+class LevelAccuracy(Record):
+    """Accuracy in one level: fractions, with their 95 % Wilson interval."""
+
+    level: int
+    n: int
+    right: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class LevelRetention(Record):
+    """Retention and gains in one level; None where the share has no denominator."""
+
+    level: int
+    known: int
+    kept: int
+    retained: float | None
+    unknown: int
+    gained: int
+    gain: float | None
+
+
+class Retention(Record):
+    """The knowledge-retention score (levels 1..4) and, never mixed in, the gains (all levels)."""
+
+    score: float | None
+    scored_levels: tuple[int, ...]
+    known: int
+    kept: int
+    unknown: int
+    gained: int
+    gain: float | None
+    levels: tuple[LevelRetention, ...]
+
+
+class Outcomes(Record):
+    """What became of the facts against the base (counts that add up to all facts)."""
+
+    kept: int
+    lost: int
+    gained: int
+    wrong: int
+
+
+class Repair(Record):
+    """What a restore did: healed of lost, preserved of gained, undamaged of kept (counts)."""
+
+    lost: int
+    healed: int
+    gained: int
+    preserved: int
+    kept: int
+    undamaged: int
+
+
+class DomainResult(Record):
+    """One variant in one domain.
+
+    Attributes:
+        macro: unweighted mean of the accuracy over `macro_levels`, a fraction.
+        macro_levels: the levels that have facts.
+        mean_logprob: mean log-probability of the canonical answer, nats.
+        retention: against the base; of the base against itself for the base.
+        repair: None but for a restored variant.
+    """
+
+    domain: str
+    n: int
+    levels: tuple[LevelAccuracy, ...]
+    macro: float
+    macro_levels: tuple[int, ...]
+    mean_logprob: float
+    retention: Retention
+    outcomes: Outcomes
+    repair: Repair | None = None
+
+
+class VariantResult(Record):
+    """One variant: what it is and what it answered.
+
+    Attributes:
+        percent: restored share of the ranked scalars, percent; None for base and tuned.
+        seconds: time that making and asking it took (in the run that did, if it was resumed).
+        restore: the restore's own report (counts of unchanged and zero-base scalars ...).
+    """
+
+    name: str
+    slug: str
+    variant_id: str
+    percent: float | None = None
+    seconds: float
+    domains: tuple[DomainResult, ...]
+    restore: dict[str, Any] | None = None
+
+    def domain(self, name: str) -> DomainResult | None:
+        """Return the result in a domain, or None where no fact of it was asked."""
+        return next((one for one in self.domains if one.domain == name), None)
+
+
+class CheckpointRecord(Record):
+    """A checkpoint: how the user named it, and the digests of its tensors and tokenizer."""
+
+    name: str
+    digest: str
+    tokenizer_digest: str
+
+
+class FactsRecord(Record):
+    """The facts: which set, and which of them were asked.
+
+    Attributes:
+        asked: number of facts asked.
+        asked_digest: digest of their fact_ids, sorted.
+        unlevelled: facts of the test split without a level in the card, left out.
+        limit: the most facts to ask, if there was a limit.
+    """
+
+    name: str
+    digest: str
+    domains: tuple[str, ...]
+    asked: int
+    asked_digest: str
+    unlevelled: int
+    limit: int | None = None
+
+
+class PromptRecord(Record):
+    """The prompt and the way answers are matched."""
+
+    name: str
+    shots: int
+    max_new_tokens: int
+    how: str
+
+
+class RunRecord(Record):
+    """What made the result: everything that is needed to make it again.
+
+    Attributes:
+        key: digest of all that decides an answer; a folder is resumed only under this key.
+        card: the mastery card's own record.
+        update_norm: L2 norm of tuned minus base over all tensors.
+        command: the command line.
+        made: date and time in UTC, ISO 8601.
+        seconds: wall time of this run; of a resumed one, only of its own part.
+    """
+
+    key: str
+    base: CheckpointRecord
+    tuned: CheckpointRecord
+    facts: FactsRecord
+    card: dict[str, Any]
+    prompt: PromptRecord
+    update_norm: float
+    arithmetic: str
+    engine: dict[str, str]
+    software: dict[str, str]
+    command: str
+    made: str
+    seconds: float
+
+
+class Summary(Record):
+    """All of a comparison but the answers themselves: summary.json.
+
+    Attributes:
+        variants: base, tuned, then the restored ones by percent.
+        recipe: the recipe record of the tuned checkpoint, if there is one beside it.
+    """
+
+    kind: Literal["sftbench-compare"] = "sftbench-compare"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: RunRecord
+    variants: tuple[VariantResult, ...] = Field(min_length=2)
+    recipe: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> VariantResult:
+        """The base."""
+        return self.variants[0]
+
+    @property
+    def tuned(self) -> VariantResult:
+        """The tuned model."""
+        return self.variants[1]
+
+    @property
+    def restored(self) -> tuple[VariantResult, ...]:
+        """The restored variants, by percent."""
+        return self.variants[2:]
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that were asked, "in" before "out"."""
+        return tuple(one.domain for one in self.base.domains)

@@ -1,0 +1,1 @@
+"""The whole run: variants, their answers, the summary and the report; resumable."""

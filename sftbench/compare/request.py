@@ -1,0 +1,64 @@
+"""What is asked for: the arguments of a comparison, already read and resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from sftbench.checkpoints.variants import Arithmetic
+from sftbench.engines.protocol import Engine
+from sftbench.facts.prompts import Prompt
+from sftbench.facts.table import FactSet
+from sftbench.mastery.card import MasteryCard
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What decides an engine's numbers, so that it is part of every key."""
+
+    name: str = "hf"
+    dtype: str = "float32"
+    batch_size: int = 16
+
+
+EngineFactory = Callable[[Path, EngineSettings], Engine]
+"""Makes the engine, given the base's folder; called once, and not at all if nothing is asked."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One comparison.
+
+    Attributes:
+        base: folder of the base.
+        tuned: folder of the tuned model.
+        out: folder of the result.
+        facts: the fact set.
+        card: the mastery card of the base on these facts.
+        prompt: how questions are put.
+        percents: shares of the ranked scalars to restore, percent, ascending.
+        arithmetic: the number format of the ranking.
+        engine: which engine and its settings.
+        limit: ask at most so many facts, balanced over level and domain.
+        domain: ask only facts of this domain.
+        base_name: how the user named the base.
+        tuned_name: how the user named the tuned model.
+        command: the command line, for the record.
+    """
+
+    base: Path
+    tuned: Path
+    out: Path
+    facts: FactSet
+    card: MasteryCard
+    prompt: Prompt
+    percents: tuple[Decimal, ...] = ()
+    arithmetic: Arithmetic = "fp32"
+    engine: EngineSettings = EngineSettings()
+    limit: int | None = None
+    domain: str | None = None
+    base_name: str = ""
+    tuned_name: str = ""
+    command: str = ""

@@ -1,0 +1,78 @@
+"""The folder of a comparison: which answers are there already, and under which key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftbench.checkpoints.variants import Variant
+from sftbench.common.digests import digest_of
+from sftbench.common.errors import SftbenchError
+from sftbench.common.files import read_json, require_free, write_json
+from sftbench.compare.plan import Plan
+from sftbench.compare.summarise import Answered
+from sftbench.scoring.answers import ANSWERS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Keeps the answers of one plan in one folder, a file per variant, each written whole.
+
+    The folder belongs to the parts of its first run (`run.json`); further restore percentages
+    may join it, anything else needs another folder.
+    """
+
+    folder: Path
+    plan: Plan
+
+    def require_ours(self) -> None:
+        """Raise unless the folder is free or holds an earlier run of the same parts."""
+        file = self.folder / RUN_FILE
+        if not file.is_file():
+            require_free(self.folder)
+            return
+        found = read_json(file)
+        parts = found.get("parts") if isinstance(found, dict) else None
+        if not isinstance(parts, dict):
+            raise SftbenchError("is not the record of a comparison", where=file)
+        wanted = self.plan.parts
+        other = [name for name in wanted if parts.get(name) != wanted[name]]
+        if other:
+            raise SftbenchError(
+                f"holds a comparison with another {', '.join(other)}",
+                where=self.folder,
+                remedy="Name another folder with -o, or remove this one.",
+            )
+
+    def begin(self) -> None:
+        """Claim the folder."""
+        write_json(self.folder / RUN_FILE, {"key": self.plan.key, "parts": dict(self.plan.parts)})
+
+    def find(self, variant: Variant) -> Answered | None:
+        """Return the answers of a variant if they are here under this plan's key, else None."""
+        path = self._path(variant)
+        if not path.is_file():
+            return None
+        frame, record = ANSWERS.read(path)
+        if record.get("key") != self._key(variant):
+            return None
+        return Answered(variant, frame, record)
+
+    def keep(self, variant: Variant, frame: pl.DataFrame, record: Mapping[str, Any]) -> Answered:
+        """Write the answers of a variant and return them as `find` will."""
+        full = {**record, "key": self._key(variant), "variant": variant.name}
+        ANSWERS.write(frame, self._path(variant), full)
+        return Answered(variant, frame, full)
+
+    def _path(self, variant: Variant) -> Path:
+        return self.folder / "answers" / f"{variant.slug}.parquet"
+
+    def _key(self, variant: Variant) -> str:
+        return digest_of([self.plan.key, self.plan.variant_id(variant)])

@@ -1,0 +1,120 @@
+"""From the answers of every variant to the summary: the tables' figures, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from sftbench.analysis import changes
+from sftbench.analysis.accuracy import accuracy, macro
+from sftbench.analysis.summary import (
+    BASE,
+    TUNED,
+    DomainResult,
+    LevelAccuracy,
+    Outcomes,
+    Repair,
+    Retention,
+    VariantResult,
+)
+from sftbench.checkpoints.variants import Restored, Variant
+from sftbench.facts.table import DOMAINS
+from sftbench.scoring.retention import retention
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A variant, its answers (columns as in `ANSWERS`) and the record kept beside them."""
+
+    variant: Variant
+    answers: pl.DataFrame
+    record: Mapping[str, Any]
+
+
+def items_of(answered: Sequence[Answered], rows: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per fact and variant: the answers with what is known of each fact.
+
+    Args:
+        answered: the variants.
+        rows: the facts asked: the columns of `FACTS`, level and rate.
+
+    Returns:
+        the columns of `ANSWERS` and relation, question, answer (canonical), domain, level, rate.
+    """
+    known = rows.select(
+        "fact_id", "relation", "question", "domain", "level", "rate",
+        answer=pl.col("answers").list.first(),
+    )  # fmt: skip
+    return pl.concat([one.answers for one in answered]).join(known, on="fact_id")
+
+
+def lost_of(items: pl.DataFrame, answered: Sequence[Answered]) -> pl.DataFrame:
+    """Return the lost facts (see `sftbench.analysis.changes.lost_facts`)."""
+    restored = [one.variant.name for one in answered[2:]]
+    return changes.lost_facts(items, BASE, TUNED, restored)
+
+
+def variant_results(answered: Sequence[Answered], items: pl.DataFrame) -> tuple[VariantResult, ...]:
+    """Return the result of every variant, in the order given (base, tuned, restored ones)."""
+    cells = accuracy(items)
+    macros = macro(cells)
+    facts = changes.wide(items)
+    domains = [name for name in DOMAINS if name in set(facts["domain"])]
+    return tuple(
+        VariantResult(
+            name=one.variant.name,
+            slug=one.variant.slug,
+            variant_id=one.answers["variant_id"][0],
+            percent=float(one.variant.percent) if isinstance(one.variant, Restored) else None,
+            seconds=one.record["seconds"],
+            restore=one.record.get("restore"),
+            domains=tuple(
+                _domain_result(
+                    one.variant,
+                    domain,
+                    _Tables(*(_within(table, domain) for table in (items, cells, macros, facts))),
+                )
+                for domain in domains
+            ),
+        )
+        for one in answered
+    )
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The rows of one domain: items, accuracy, macro, and facts with a column per variant."""
+
+    items: pl.DataFrame
+    cells: pl.DataFrame
+    macros: pl.DataFrame
+    facts: pl.DataFrame
+
+
+def _within(table: pl.DataFrame, domain: str) -> pl.DataFrame:
+    return table.filter(pl.col("domain") == domain)
+
+
+def _domain_result(variant: Variant, domain: str, tables: _Tables) -> DomainResult:
+    name = variant.name
+    answers = tables.items.filter(pl.col("variant") == name)
+    base = tables.items.filter(pl.col("variant") == BASE)
+    mean = tables.macros.row(by_predicate=pl.col("variant") == name, named=True)
+    cells = tables.cells.filter(pl.col("variant") == name).select(list(LevelAccuracy.model_fields))
+    repaired = isinstance(variant, Restored)
+    return DomainResult(
+        domain=domain,
+        n=answers.height,
+        levels=tuple(LevelAccuracy(**row) for row in cells.iter_rows(named=True)),
+        macro=mean["macro"],
+        macro_levels=tuple(mean["levels"]),
+        mean_logprob=float(answers["answer_logprob"].mean()),  # type: ignore[arg-type]
+        retention=Retention.model_validate(retention(base, answers, tables.facts)),
+        outcomes=Outcomes.model_validate(changes.outcomes(tables.facts, BASE, name)),
+        repair=Repair.model_validate(changes.repair(tables.facts, BASE, TUNED, name))
+        if repaired
+        else None,
+    )

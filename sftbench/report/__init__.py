@@ -1,0 +1,1 @@
+"""How a comparison is shown: one HTML page and tables for the terminal."""

@@ -1,0 +1,1 @@
+"""What the variants answered, and the knowledge-retention score made of it."""

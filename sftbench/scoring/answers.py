@@ -1,0 +1,147 @@
+"""The answers table: what each variant said to each question, and whether that was right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from sftbench.common.digests import digest_of
+from sftbench.common.errors import SftbenchError
+from sftbench.common.tables import TableSpec
+from sftbench.facts.matching import is_right
+from sftbench.facts.prompts import PROMPTS, Prompt, answer_text, prompt_text
+
+if TYPE_CHECKING:
+    from sftbench.engines.protocol import Advance, Completion, Engine, Scored
+    from sftbench.facts.shots import Shot
+
+    ShotsOf = Callable[[str, str], Sequence[Shot]]
+    """The ordered shots of a fact, given its fact_id and relation."""
+
+ANSWERS = TableSpec(
+    kind="answers",
+    columns={
+        "fact_id": pl.String,
+        "variant": pl.String,  # canonical name, such as "tuned+restore(relative,5%)"
+        "variant_id": pl.String,  # digest of base, tuned and rule
+        "prompt": pl.String,  # name of the prompt, a key of PROMPTS
+        "prompt_id": pl.String,  # digest of the exact text that was asked, shots included
+        "text": pl.String,  # the completion, cut at the first stop string
+        "correct": pl.Boolean,
+        "finish": pl.String,  # why the completion ended: stop, length
+        "answer_logprob": pl.Float64,  # nats, summed over the canonical answer's tokens
+        "answer_tokens": pl.Int32,  # tokens of the canonical answer after the prompt
+    },
+    remedy="Make one with `sftbench compare --base B --tuned T --facts F -o DIR`.",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked: a variant's canonical name and its digest."""
+
+    variant: str
+    variant_id: str
+
+
+def ask(
+    engine: Engine,
+    rows: pl.DataFrame,
+    prompt: Prompt,
+    shots: ShotsOf,
+    asked: Asked,
+    *,
+    advance: Advance | None = None,
+) -> pl.DataFrame:
+    """Ask every fact and return the answers table, in the order of `rows`.
+
+    Args:
+        engine: holds the variant's weights.
+        rows: facts, columns as in `sftbench.facts.table.FACTS`.
+        prompt: the prompt; it also fixes the token budget, the stop strings and the matching.
+        shots: the ordered shots of a fact; not called for a zero-shot prompt.
+        asked: what to write into `variant` and `variant_id`.
+        advance: called twice per fact in all: once for its answer, once for its log-probability.
+    """
+    texts = [
+        prompt_text(prompt, question, shots(fact_id, relation) if prompt.shots else ())
+        for fact_id, relation, question in rows.select(
+            "fact_id", "relation", "question"
+        ).iter_rows()
+    ]
+    completions = engine.greedy(
+        texts, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop, advance=advance
+    )
+    canonical = [answer_text(prompt, answers[0]) for answers in rows["answers"].to_list()]
+    scored = engine.logprobs(list(zip(texts, canonical, strict=True)), advance=advance)
+    return _table(rows, prompt, asked, texts, completions, scored)
+
+
+def _table(
+    rows: pl.DataFrame,
+    prompt: Prompt,
+    asked: Asked,
+    texts: Sequence[str],
+    completions: Sequence[Completion],
+    scored: Sequence[Scored],
+) -> pl.DataFrame:
+    answers = rows["answers"].to_list()
+    frame = pl.DataFrame(
+        {
+            "fact_id": rows["fact_id"],
+            "prompt_id": [digest_of(text) for text in texts],
+            "text": [one.text for one in completions],
+            "correct": [
+                is_right(one.text, aliases, prompt.how)
+                for one, aliases in zip(completions, answers, strict=True)
+            ],
+            "finish": [one.finish for one in completions],
+            "answer_logprob": [one.logprob for one in scored],
+            "answer_tokens": [one.tokens for one in scored],
+        }
+    ).with_columns(
+        variant=pl.lit(asked.variant),
+        variant_id=pl.lit(asked.variant_id),
+        prompt=pl.lit(prompt.name),
+    )
+    return ANSWERS.conform(frame)
+
+
+def rescore(frame: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Return the answers with `correct` recomputed from `text`; no model is needed.
+
+    On fresh answers this changes nothing. It tells how answers that were kept would score after
+    the matching or the aliases of a fact have changed.
+
+    Raises:
+        SftbenchError: an answer to a fact that `facts` does not hold, or an unknown prompt.
+    """
+    aliases = dict(facts.select("fact_id", "answers").iter_rows())
+    rows = frame.select("fact_id", "prompt", "text").iter_rows()
+    right = [
+        is_right(text, _aliases_of(aliases, fact_id), _prompt_of(name).how)
+        for fact_id, name, text in rows
+    ]
+    return frame.with_columns(correct=pl.Series(right, dtype=pl.Boolean))
+
+
+def _aliases_of(aliases: dict[str, list[str]], fact_id: str) -> list[str]:
+    if fact_id not in aliases:
+        raise SftbenchError(
+            "is answered in the answers table but is not in the fact table",
+            where=f"fact {fact_id}",
+            remedy="Rescore with the fact table that the answers were made with.",
+        )
+    return aliases[fact_id]
+
+
+def _prompt_of(name: str) -> Prompt:
+    if name not in PROMPTS:
+        raise SftbenchError(
+            f"there is no prompt {name!r}; there is {', '.join(PROMPTS)}",
+            where="the column prompt of the answers table",
+        )
+    return PROMPTS[name]
