@@ -1,0 +1,1 @@
+"""sftbench inside lm-evaluation-harness: task data, few-shot sampler, scoring, wrapper."""
