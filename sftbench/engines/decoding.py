@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sftbench.common.errors import SftbenchError
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 KEEP_SHARE = 0.85
 """The batch is made smaller once fewer than this share of its rows is still running: moving the
 cache costs about as much as one step."""
+
+WORTH_SHARING = 16
+"""Fewest common first tokens that are read apart: a pass of its own costs about as much."""
 
 Pick = Callable[["torch.Tensor", "torch.Tensor", int], "torch.Tensor"]
 """(logits ``[rows, vocabulary]``, row numbers ``[rows]``, step) to token ids ``[rows]``."""
@@ -146,26 +149,100 @@ class _State:
 def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], source: torch.Tensor) -> _State:
     """Read the prompts once, then give each copy its own cache."""
     import torch
+
+    read = read_all(decoder.model, prompts, decoder.pad_id, keep=1)
+    mask, logits = read.mask, read.logits[:, -1, :]
+    if len(source) != len(prompts):
+        on_device = source.to(mask.device)
+        read.cache.batch_select_indices(on_device)
+        mask, logits = mask[on_device], logits[on_device]
+    return _State(torch.arange(len(source)), read.cache, mask, _finite(logits), mask.device)
+
+
+class Read(NamedTuple):
+    """What is left of reading a batch: cache, mask ``[rows, length]``, last `keep` logits."""
+
+    cache: Any
+    mask: torch.Tensor
+    logits: torch.Tensor
+
+
+def read_all(model: Any, sequences: Sequence[Sequence[int]], pad_id: int, *, keep: int) -> Read:
+    """Read a batch of token ids; what all of them begin with is read once.
+
+    Few-shot prompts share their examples, which are most of their tokens. The rest of each
+    sequence is padded on the left, between the shared part and its own.
+
+    Args:
+        model: a transformers causal language model.
+        sequences: token ids, none empty.
+        pad_id: any id; padded positions are masked.
+        keep: logits to return, from the end.
+
+    Returns:
+        `logits` is ``[rows, keep, vocabulary]`` in the model's dtype.
+    """
+    import torch
     from transformers import DynamicCache
 
-    device = next(decoder.model.parameters()).device
-    ids, mask = pad_left(prompts, decoder.pad_id)
+    device = next(model.parameters()).device
+    shared = shared_length(sequences, keep)
+    ids, mask = pad_left([sequence[shared:] for sequence in sequences], pad_id)
     ids, mask = ids.to(device), mask.to(device)
-    cache = DynamicCache(config=decoder.model.config)
-    output = decoder.model(
+    cache = DynamicCache(config=model.config)
+    if shared:
+        start = torch.tensor([sequences[0][:shared]], device=device)
+        model(input_ids=start, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_select_indices(torch.zeros(len(ids), dtype=torch.long, device=device))
+        mask = torch.cat([mask.new_ones((len(ids), shared)), mask], dim=1)
+    output = model(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0)[:, shared:],
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=keep,
     )
-    logits = _finite(output.logits[:, -1, :])
-    if len(source) != len(prompts):
-        on_device = source.to(device)
-        cache.batch_select_indices(on_device)
-        mask, logits = mask[on_device], logits[on_device]
-    return _State(torch.arange(len(source)), cache, mask, logits, device)
+    return Read(cache, mask, output.logits)
+
+
+def shared_length(sequences: Sequence[Sequence[int]], keep: int) -> int:
+    """Return how many first tokens to read once: those that all begin with, if worth a pass.
+
+    Each sequence keeps at least `keep` tokens of its own.
+    """
+    if len(sequences) < 2:
+        return 0
+    ordered = sorted(map(list, sequences))
+    first, last = ordered[0], ordered[-1]  # what these two share, all share
+    most = min(map(len, sequences)) - keep
+    length = 0
+    while length < most and first[length] == last[length]:
+        length += 1
+    return length if length >= WORTH_SHARING else 0
+
+
+def by_prefix(sequences: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """Return batches of at most `size` places; sequences that begin alike stand together.
+
+    Sequences are alike if they share at least half of their tokens; those that are like no other
+    are batched by length.
+    """
+    groups: list[list[int]] = []
+    for place in sorted(range(len(sequences)), key=lambda place: list(sequences[place])):
+        alike = shared_length([sequences[groups[-1][0]], sequences[place]], 0) if groups else 0
+        if groups and 2 * alike >= len(sequences[place]):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    alone = [group[0] for group in groups if len(group) == 1]
+    alone.sort(key=lambda place: -len(sequences[place]))
+    together = [group for group in groups if len(group) > 1]
+    return [
+        group[start : start + size]
+        for group in [*together, alone]
+        for start in range(0, len(group), size)
+    ]
 
 
 def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sftbench.common.digests import software_versions
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import use_decode_attention
-from sftbench.engines.decoding import Decoder, Row, pad_left
+from sftbench.engines.decoding import Decoder, Row, by_prefix, pad_left, read_all
 from sftbench.engines.protocol import (
     Advance,
     Completion,
@@ -145,7 +145,6 @@ class TransformersEngine:
     ) -> list[Completion]:
         """Return the most probable completion of each prompt (see `Engine.greedy`)."""
         encoded = [self.encode(prompt) for prompt in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: (-len(encoded[i]), prompts[i]))
         answers: dict[int, Completion] = {}
 
         def pick(logits: torch.Tensor, live: torch.Tensor, step: int) -> torch.Tensor:
@@ -154,8 +153,7 @@ class TransformersEngine:
         def ended(number: int, text: str) -> Finish | None:
             return "stop" if any(mark in text for mark in stop) else None
 
-        for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
+        for chunk in by_prefix(encoded, self._batch_size):
             rows = self._decoder.run(
                 [encoded[i] for i in chunk],
                 [1] * len(chunk),
@@ -174,10 +172,8 @@ class TransformersEngine:
     ) -> list[Scored]:
         """Return the log-probability of each continuation, in nats (see `Engine.logprobs`)."""
         encoded = [self.encode_pair(prompt, text) for prompt, text in pairs]
-        order = sorted(range(len(pairs)), key=lambda i: -len(encoded[i][0]) - len(encoded[i][1]))
         scores: dict[int, Scored] = {}
-        for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
+        for chunk in by_prefix([prompt for prompt, _ in encoded], self._batch_size):
             batch = self._logprob_batch([encoded[i] for i in chunk])
             scores.update(zip(chunk, batch, strict=True))
             if advance is not None:
@@ -187,19 +183,13 @@ class TransformersEngine:
     def _logprob_batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Scored]:
         import torch
 
-        ids, mask = pad_left([prompt + text for prompt, text in pairs], self._pad_id())
-        ids, mask = ids.to(self._device), mask.to(self._device)
         longest = max(len(text) for _, text in pairs)
+        whole = [prompt + text for prompt, text in pairs]
         with torch.inference_mode():
-            logits = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-                use_cache=False,
-                logits_to_keep=longest + 1,
-            ).logits[:, :-1]
+            logits = read_all(self.model, whole, self._pad_id(), keep=longest + 1).logits[:, :-1]
+            ids, _ = pad_left([text for _, text in pairs], self._pad_id())
             logp = logits.float().log_softmax(dim=-1)
-            picked = logp.gather(2, ids[:, -longest:].unsqueeze(2)).squeeze(2).double()
+            picked = logp.gather(2, ids.to(self._device).unsqueeze(2)).squeeze(2).double()
         return [
             Scored(float(picked[row, longest - len(text) :].sum()), len(text))
             for row, (_, text) in enumerate(pairs)

@@ -132,8 +132,9 @@ def test_a_card_of_another_base(sftbench, tmp_path):
 def test_a_foreign_file_where_a_table_is_needed(sftbench, tmp_path, flag):
     foreign = tmp_path / "foreign.parquet"
     foreign.write_text("not a table")
-    code, message = sftbench("compare", "--base", "lab", "--tuned", "lab", "-o", "result",
-                             *(() if flag == "--facts" else ("--facts", "lab")), flag, foreign)  # fmt: skip
+    before = () if flag == "--facts" else ("--facts", "lab")
+    both = ("--base", "lab", "--tuned", "lab")
+    code, message = sftbench("compare", *both, "-o", "result", *before, flag, foreign)
     assert code == 2
     assert f"{foreign}: is not a Parquet file" in message
 

@@ -7,9 +7,12 @@ from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.weights import read_tensors
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import NAME
+from sftbench.engines.decoding import by_prefix, shared_length
 from sftbench.engines.protocol import Draws, Sampling
 from sftbench.engines.transformers import TransformersEngine
+from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.reference import resolve_facts
+from sftbench.facts.shots import shots_of
 
 pytestmark = pytest.mark.integration
 
@@ -129,3 +132,27 @@ def test_weights_that_are_not_numbers_are_refused(engine, prompts):
             engine.greedy(prompts[:1], max_new_tokens=1, stop=())
     finally:
         engine.load(weights)
+
+
+def test_a_shared_prefix_changes_nothing_but_the_time(engine):
+    """Few-shot prompts, whose examples are read once, against each prompt on its own."""
+    facts = resolve_facts("lab")
+    rows = list(facts.scored().head(40).iter_rows(named=True))
+    shots = shots_of(facts)
+    prompt = PROMPTS["fewshot"]
+    texts = [
+        prompt_text(prompt, row["question"], shots(row["fact_id"], row["relation"])[:4])
+        for row in rows
+    ]
+    encoded = [engine.encode(text) for text in texts]
+    batches = by_prefix(encoded, 16)
+    assert sorted(place for batch in batches for place in batch) == list(range(40))
+    assert any(shared_length([encoded[i] for i in batch], 1) > 30 for batch in batches)
+    together = engine.greedy(texts, max_new_tokens=8, stop=("\n",))
+    alone = [engine.greedy([text], max_new_tokens=8, stop=("\n",))[0] for text in texts]
+    assert together == alone
+    pairs = [(text, f" {row['answers'][0]}") for text, row in zip(texts, rows, strict=True)]
+    for scored, pair in zip(engine.logprobs(pairs), pairs, strict=True):
+        (single,) = engine.logprobs([pair])
+        assert scored.tokens == single.tokens
+        assert scored.logprob == pytest.approx(single.logprob, abs=1e-4)
