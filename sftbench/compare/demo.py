@@ -29,8 +29,9 @@ from sftbench.recipes.train import finetune
 
 BASE = "smollm2"
 FACTS = "geography"
-RECIPE = Recipe(level=0, size=64)
-"""What people do without knowing it: teach a model facts that it does not have."""
+RECIPE = Recipe(level="any", size=128, learning_rate=1e-4)
+"""The paper's recipe but for the learning rate, which is ten times the paper's: at 1e-5 a run
+this short changes almost nothing, and a demo should show what a loss looks like."""
 PERCENTS = (Decimal(1), Decimal(5), Decimal(20))
 LIVE_FACTS = 3
 LIVE_SEED = 1
@@ -74,8 +75,8 @@ def run_demo(folder: Path, say: Say) -> Compared:
     for line in level_live(demo):
         say(f"        {line}")
     say(
-        f"[bold]3 of 4[/]  Fine-tune on {RECIPE.size} facts that the base does not know "
-        f"(level {RECIPE.level}): the paper's recipe."
+        f"[bold]3 of 4[/]  Fine-tune on {RECIPE.size} train facts, whatever the base knows of "
+        f"them: the paper's recipe at ten times its learning rate ({RECIPE.learning_rate:g})."
     )
     tuned = tune(demo)
     percents = ", ".join(f"{percent} %" for percent in PERCENTS)
