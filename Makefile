@@ -43,7 +43,7 @@ unit: $(STAMP)
 	$(TEST_ENV) $(BIN)/pytest -m unit -n 2 -q
 
 test: lint types
-	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadgroup --durations 10
+	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadscope --durations 10
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis
