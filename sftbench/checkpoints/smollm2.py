@@ -75,7 +75,9 @@ def _convert(source: Path, out: Path) -> None:
     """Write the model in `source` to `out` as a standard bf16 checkpoint with its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     quantised = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=GGUF_FILE, dtype=torch.float32
     )

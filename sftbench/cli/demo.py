@@ -24,7 +24,7 @@ def demo(
 
     began = time.monotonic()
     console = Console()
-    aside = Console(stderr=True, highlight=False)
+    aside = Console(stderr=True, highlight=False, soft_wrap=True)
     compared = run_demo(output, aside.print)
     show(compared.summary, console)
     minutes = (time.monotonic() - began) / 60

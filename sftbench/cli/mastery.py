@@ -30,7 +30,9 @@ def mastery(
 ) -> None:
     """Level facts by how well a base model masters them; can be stopped and resumed."""
     from sftbench.checkpoints.folder import open_checkpoint
+    from sftbench.checkpoints.names import name_of
     from sftbench.checkpoints.reference import resolve
+    from sftbench.checkpoints.weights import read_tensors, require_finite
     from sftbench.common.files import require_free
     from sftbench.engines.transformers import TransformersEngine
     from sftbench.facts.reference import resolve_facts
@@ -41,13 +43,14 @@ def mastery(
     require_free(output)
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))
+    require_finite(read_tensors(base.path), base.path)
     engine = TransformersEngine(base.path, dtype=dtype, sample_rows=rows)
     estimator = SampledEstimator(samples=samples, how=matching, seed=seed)
     card = make_card(
         engine,
         table,
         estimator,
-        model_name=base.path.name,
+        model_name=name_of(base.path),
         model_digest=base.digest,
         output=output,
         limit=limit,

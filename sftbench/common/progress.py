@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+SECONDS_BETWEEN_LINES = 30.0
+"""How often a log gets a line, where there is no terminal to draw a bar on."""
+
+
+class Step(Protocol):
+    """Called as items are finished; `note` is what else to show, such as the loss."""
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        """Count `steps` more items as finished."""
+        ...
 
 
 @contextmanager
-def progress(
-    description: str, total: int, *, unit: str = "items"
-) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error while the block runs; yield a function that advances it."""
+def progress(description: str, total: int, *, unit: str = "items") -> Iterator[Step]:
+    """Show progress on standard error while the block runs; yield what advances it.
+
+    A bar on a terminal; elsewhere, as in a CI log, a plain line now and then.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines(description, total, unit)
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -21,7 +39,6 @@ def progress(
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -30,12 +47,48 @@ def progress(
         TextColumn(unit),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total, rate="")
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, rate="", note="")
 
-        def advance(steps: int) -> None:
+        def advance(steps: int, note: str = "") -> None:
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, advance=steps, rate=f"{speed:.1f}/s" if speed else "")
+            bar.update(task, advance=steps, rate=rate_of(speed or 0.0), note=note)
 
         yield advance
+
+
+class _Lines:
+    """Progress in a log: the first step, one line every half minute, and the last."""
+
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self._what = description
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._began = time.monotonic()
+        self._said = -SECONDS_BETWEEN_LINES
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        self._done += steps
+        elapsed = time.monotonic() - self._began
+        if elapsed - self._said < SECONDS_BETWEEN_LINES and self._done < self._total:
+            return
+        self._said = elapsed
+        speed = self._done / elapsed if elapsed > 0 else 0.0
+        left = (self._total - self._done) / speed if speed else 0.0
+        parts = [
+            f"{self._what}: {self._done} of {self._total} {self._unit}",
+            rate_of(speed),
+            f"{left / 60:.1f} min left" if left >= 1 else "",
+            note,
+        ]
+        print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
+
+
+def rate_of(speed: float) -> str:
+    """Return items per second, or seconds per item where that reads better."""
+    if speed <= 0:
+        return ""
+    return f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"

@@ -127,8 +127,8 @@ def level_live(demo: Demo) -> list[str]:
         .sort("rate")
     )
     return [
-        f"{row['question']} R = {row['rate']:.2f}, level {row['level']} "
-        f"(card: R = {row['rate_card']:.2f}, level {row['level_card']})"
+        f"{row['question']} R = {row['rate']:.1%}, level {row['level']} "
+        f"(card: {row['rate_card']:.1%}, level {row['level_card']})"
         for row in rows.iter_rows(named=True)
     ]
 

@@ -123,7 +123,8 @@ class MasteryCard:
                 remedy=MAKE_ONE,
             )
         card = cls(frame.sort("fact_id"), record, path)
-        if card.digest != record.get("digest"):
+        levelled = with_levels(card.frame.select("fact_id", "hits"))
+        if card.digest != record.get("digest") or not levelled.equals(card.frame):
             raise SftbenchError(
                 "the rows are not those that this card was written with",
                 where=path,

@@ -24,7 +24,8 @@ class Journal:
         key: digest of what makes the card (model, facts, templates, settings).
 
     Raises:
-        SftbenchError: the file is the journal of another card.
+        SftbenchError: the file is the journal of another card, or (on entering) another process
+            writes it.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -35,14 +36,15 @@ class Journal:
         if path.exists():
             self._recover()
 
-    def _recover(self) -> None:
+    def _recover(self) -> int:
+        """Read the finished facts; return the length in bytes of the whole lines."""
         # What follows the last line break is what a kill cut short.
-        whole = self._path.read_bytes().rpartition(b"\n")[0].decode().splitlines()
+        lines, end, _ = self._path.read_bytes().rpartition(b"\n")
         try:
-            entries = [json.loads(line) for line in whole]
+            entries = [json.loads(line) for line in lines.decode().splitlines()]
             key = entries[0]["key"] if entries else self._key
             self.finished = {entry["fact_id"]: unpack(entry["hits"]) for entry in entries[1:]}
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
             raise SftbenchError(
                 "is not a journal of a mastery run", where=self._path, remedy="Remove it."
             ) from None
@@ -52,15 +54,34 @@ class Journal:
                 where=self._path,
                 remedy="Finish that run, name another output, or remove this file.",
             )
+        return len(lines) + len(end)
 
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [canonical_json({"key": self._key}), *map(_line, self.finished.items())]
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        temporary.replace(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._path.open("a+", encoding="utf-8")
+        self._lock()
+        whole = self._recover()  # another process may have added facts since we looked
+        self._file.truncate(whole)
+        if not whole:
+            self._write(canonical_json({"key": self._key}))
         return self
+
+    def _lock(self) -> None:
+        """Keep other processes out until the file is closed, by us or by our end."""
+        import fcntl
+
+        assert self._file is not None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A run that ended just now has removed the file that we opened.
+            self._path.stat()
+        except OSError:
+            self._file.close()
+            raise SftbenchError(
+                "another run is writing this card",
+                where=self._path,
+                remedy="Wait for it, or name another output.",
+            ) from None
 
     def __exit__(
         self,
@@ -69,23 +90,24 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
+            if not self.finished:
+                self.remove()  # nothing is lost, and nobody has to wonder whose it is
             self._file.close()
 
     def add(self, fact_id: str, hits: Hits) -> None:
         """Write down a finished fact, for good."""
-        assert self._file is not None, "the journal is used as a context manager"
         self.finished[fact_id] = hits
-        self._file.write(_line((fact_id, hits)) + "\n")
+        self._write(canonical_json({"fact_id": fact_id, "hits": pack(hits)}))
+
+    def _write(self, line: str) -> None:
+        assert self._file is not None, "the journal is used as a context manager"
+        self._file.write(line + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def remove(self) -> None:
         """Delete the journal: the card is complete."""
         self._path.unlink(missing_ok=True)
-
-
-def _line(entry: tuple[str, Hits]) -> str:
-    return canonical_json({"fact_id": entry[0], "hits": pack(entry[1])})
 
 
 def pack(hits: Hits) -> list[str]:

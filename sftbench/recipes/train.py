@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from sftbench.checkpoints.digest import checkpoint_digest, tokenizer_digest
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
+from sftbench.checkpoints.names import name_of
 from sftbench.common.digests import digest_of, software_versions
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import atomic_folder, require_free
+from sftbench.common.progress import progress
 from sftbench.facts.prompts import PROMPTS, answer_text, prompt_text
 from sftbench.facts.shots import shots_of
-from sftbench.recipes.bar import training_bar
 from sftbench.recipes.choose import choose
 from sftbench.recipes.recipe import Recipe
 from sftbench.recipes.record import Drawn, RecipeRecord, Training, UpdateNorm, write_record
@@ -71,7 +72,7 @@ def finetune(
     with atomic_folder(output) as staging:
         training, update = _tune(recipe, source, facts, chosen, staging)
         record = RecipeRecord(
-            base_name=base.resolve().name,
+            base_name=name_of(base),
             base_digest=source.digest,
             tokenizer_digest=tokenizer_digest(staging),
             tuned_digest=checkpoint_digest(staging),
@@ -122,7 +123,7 @@ def _tune(
         began = time.monotonic()
         with (
             tempfile.TemporaryDirectory(prefix="sftbench-") as scratch,
-            training_bar(steps) as on_step,
+            progress("training", steps, unit="steps") as on_step,
         ):
             losses = train(
                 model,

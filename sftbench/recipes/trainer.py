@@ -25,7 +25,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from sftbench.common.errors import SftbenchError
-from sftbench.recipes.bar import OnStep
+from sftbench.common.progress import Step
 from sftbench.recipes.choose import epoch_order
 from sftbench.recipes.recipe import Recipe
 from sftbench.recipes.tokens import TrainingIds
@@ -122,7 +122,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
 class _Watch(TrainerCallback):  # type: ignore[misc]
     """Collects the loss of each step, shows it, and stops at the first that is not finite."""
 
-    def __init__(self, on_step: OnStep) -> None:
+    def __init__(self, on_step: Step) -> None:
         self.losses: list[float] = []
         self._on_step = on_step
 
@@ -145,7 +145,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
                 remedy="Lower learning_rate; if it is the first step, look for NaN in the base.",
             )
         self.losses.append(loss)
-        self._on_step(loss)
+        self._on_step(1, f"loss {loss:.3f}")
 
 
 def train(
@@ -156,7 +156,7 @@ def train(
     recipe: Recipe,
     *,
     scratch: Path,
-    on_step: OnStep,
+    on_step: Step,
 ) -> list[float]:
     """Train `model` in place and return the loss of each step (nats per counted token).
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def engine():
-    return TransformersEngine(resolve("lab"), batch_size=7, sample_rows=50)
+    return TransformersEngine(resolve("lab"), batch_size=7, sample_rows=50, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -145,6 +145,28 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path):
     assert resumed.digest == whole.digest
 
 
+def test_two_runs_cannot_write_one_card(tmp_path):
+    with Journal(tmp_path / "j", "key") as first:
+        first.add("a", [[True]])
+        with (
+            pytest.raises(SftbenchError, match="another run is writing"),
+            Journal(tmp_path / "j", "key"),
+        ):
+            pass
+        first.add("b", [[False]])
+    with Journal(tmp_path / "j", "key") as second:
+        assert second.finished == {"a": [[True]], "b": [[False]]}
+        second.add("c", [[True]])
+    assert set(Journal(tmp_path / "j", "key").finished) == {"a", "b", "c"}
+
+
+def test_a_run_that_finished_nothing_leaves_nothing(tmp_path):
+    engine = Oracle(stop_after=0)
+    with pytest.raises(KeyboardInterrupt):
+        make(engine, fact_set(), tmp_path / "card.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_journal_of_another_run_is_refused(tmp_path):
     with Journal(tmp_path / "j", "key one") as journal:
         journal.add("a", [[True]])
@@ -179,7 +201,11 @@ def test_an_edited_card_is_refused(tmp_path):
     MasteryCard.read(tmp_path / "honest.parquet")
     from sftbench.mastery.card import MASTERY
 
-    MASTERY.write(edited, path, {**record, "digest": card.digest})
+    for spoilt in (edited, card.frame.with_columns(level=pl.lit(4, pl.Int8))):
+        MASTERY.write(spoilt, path, {**record, "digest": card.digest})
+        with pytest.raises(SftbenchError, match="not those that this card was written with"):
+            MasteryCard.read(path)
+    MASTERY.write(card.frame.with_columns(rate=1.0), path, {**record, "digest": card.digest})
     with pytest.raises(SftbenchError, match="not those that this card was written with"):
         MasteryCard.read(path)
 
