@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,9 +13,12 @@ from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.variants import BASE, TUNED, Restored, Variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
+from sftbench.compare.decoding import end_ids, settings_of_generate
 from sftbench.compare.request import Request
 from sftbench.compare.select import select
+from sftbench.facts.shots import shots_of
 from sftbench.recipes.record import RecipeRecord, read_record
+from sftbench.scoring.answers import prompt_texts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,7 +29,8 @@ COSMETIC_CONFIG = frozenset(
         "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
     )
 )  # fmt: skip
-"""Keys of config.json that do not change what the weights compute."""
+"""Keys of config.json that do not change what the weights compute; where text ends is told apart
+by `end_ids`, since other values here may come to the same ids."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Plan:
         base_tokenizer: digest of the tokenizer that every variant is asked with.
         tuned_tokenizer: digest of the tuned model's own.
         rows: facts to ask: columns of `FACTS`, rate and level, sorted by fact_id.
+        texts: what each of them is asked with, shots included.
         unlevelled: facts left out because the card gives them no level.
         recipe: the record beside the tuned model, if there is one.
         warnings: what a reader must know, one sentence each.
@@ -50,6 +56,7 @@ class Plan:
     base_tokenizer: str
     tuned_tokenizer: str
     rows: pl.DataFrame
+    texts: tuple[str, ...]
     unlevelled: int
     recipe: RecipeRecord | None
     warnings: tuple[str, ...]
@@ -73,6 +80,8 @@ class Plan:
             "base": self.base.digest,
             "tuned model": self.tuned.digest,
             "tokenizer": self.base_tokenizer,
+            "configuration of the base": _configuration_digest(self.base),
+            "configuration of the tuned model": _configuration_digest(self.tuned),
             "fact set": self.request.facts.digest,
             "mastery card": self.request.card.digest,
             "prompt": {**asdict(self.request.prompt), "stop": list(self.request.prompt.stop)},
@@ -95,7 +104,8 @@ def make_plan(request: Request) -> Plan:
 
     Raises:
         SftbenchError: a checkpoint is broken, the card is for other facts or another base, the
-            tuned model was trained from another base, or there is no fact to ask.
+            tuned model was trained from another base, there is no fact to ask, or a fact has no
+            shots.
     """
     base, tuned = open_checkpoint(request.base), open_checkpoint(request.tuned)
     request.card.require(facts=request.facts, base_digest=base.digest)
@@ -110,10 +120,29 @@ def make_plan(request: Request) -> Plan:
         base_tokenizer=tokenizers[0],
         tuned_tokenizer=tokenizers[1],
         rows=selection.rows,
+        texts=_texts(request, selection.rows),
         unlevelled=selection.unlevelled,
         recipe=recipe,
         warnings=(*_recipe_warnings(recipe, tuned), *_warnings(base, tuned, *tokenizers)),
     )
+
+
+def _texts(request: Request, rows: pl.DataFrame) -> tuple[str, ...]:
+    try:
+        return tuple(prompt_texts(rows, request.prompt, shots_of(request.facts)))
+    except SftbenchError as error:
+        raise SftbenchError(
+            error.what,
+            where=error.where,
+            remedy="Use a fact table whose train split has at least one fact to show, "
+            "or ask zero-shot with --prompt paper.",
+        ) from None
+
+
+def _configuration_digest(checkpoint: Checkpoint) -> str:
+    computing = {k: v for k, v in checkpoint.config.items() if k not in COSMETIC_CONFIG}
+    # As text, since some config.json hold Infinity, which a digest of JSON refuses.
+    return digest_of([json.dumps(computing, sort_keys=True), list(end_ids(checkpoint))])
 
 
 def _require_same_base(recipe: RecipeRecord | None, base: Checkpoint, request: Request) -> None:
@@ -149,4 +178,27 @@ def _warnings(base: Checkpoint, tuned: Checkpoint, mine: str, theirs: str) -> li
             f"The two config.json differ in {', '.join(other)}; "
             "every variant is run with the base's."
         )
+    return [*found, *_decoding_warnings(base, tuned)]
+
+
+def _decoding_warnings(base: Checkpoint, tuned: Checkpoint) -> list[str]:
+    found = []
+    mine, theirs = end_ids(base), end_ids(tuned)
+    if mine != theirs:
+        found.append(
+            f"The base ends a text at the token ids {_ids(mine)}, the tuned model's own files at "
+            f"{_ids(theirs)}; every variant is run with the base's, where lm-eval on the tuned "
+            "folder ends at its own."
+        )
+    for who, one in (("base", base), ("tuned model", tuned)):
+        names = settings_of_generate(one)
+        if names:
+            found.append(
+                f"The generation_config.json of the {who} sets {', '.join(names)}: lm-eval's hf "
+                "model applies that to its answers, compare does not."
+            )
     return found
+
+
+def _ids(ids: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ids)) or "(none)"

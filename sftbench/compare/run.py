@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -29,13 +29,13 @@ from sftbench.compare.store import Store
 from sftbench.compare.summarise import Answered, items_of, lost_of, variant_results
 from sftbench.compare.weights import Weights
 from sftbench.engines.protocol import Engine
-from sftbench.facts.shots import shots_of
 from sftbench.report.html import render
 from sftbench.scoring.answers import Asked, ask
 
 SUMMARY, REPORT, LOST = "summary.json", "report.html", "lost.csv"
 PASSES = 2
 """Each fact goes through the engine twice: for its answer and for its log-probability."""
+ENGINE_SOFTWARE = ("torch", "transformers", "tokenizers")
 
 Notify = Callable[[str], None]
 """Told, once each and as soon as it is known, what a reader must know."""
@@ -55,8 +55,9 @@ def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: Non
     same key is not asked again, so that a kill loses one variant at most.
 
     Raises:
-        SftbenchError: the parts do not fit together, the folder holds something else, or the
-            models do not match; nothing has been written then.
+        SftbenchError: the parts do not fit together, the folder holds something else, the
+            models do not match, or a variant cannot be asked; the folder then holds no more than
+            the variants that were answered before.
     """
     began = time.monotonic()
     plan = make_plan(request)
@@ -64,8 +65,8 @@ def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: Non
     store.require_ours()
     for warning in plan.warnings:
         notify(warning)
-    answered = _answer_all(plan, store, factory)
-    found = _findings(answered)
+    answered, present = _answer_all(plan, store, factory)
+    found = [*_findings(answered), *_engine_findings(answered, present)]
     for warning in found:
         notify(warning)
     items = items_of(answered, plan.rows)
@@ -80,18 +81,25 @@ def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: Non
     return Compared(summary, lost)
 
 
-def _answer_all(plan: Plan, store: Store, factory: EngineFactory) -> list[Answered]:
-    """Return the answers of all variants; asks only those that the store does not hold."""
+def _answer_all(
+    plan: Plan, store: Store, factory: EngineFactory
+) -> tuple[list[Answered], Mapping[str, str]]:
+    """Return the answers of all variants, and what is known of the present engine.
+
+    Only variants that the store does not hold are asked. Where that is none, there is no engine,
+    and of the present one only the software is known.
+    """
+    present = software_versions(*ENGINE_SOFTWARE)
     found = {variant: store.find(variant) for variant in plan.variants}
     missing = [variant for variant, one in found.items() if one is None]
     if missing:
         weights = Weights.read(plan)
         engine = factory(plan.base.path, plan.request.engine)
-        store.begin()
+        present = engine.describe()
         for place, variant in enumerate(missing, start=1):
             title = f"{variant.name} ({place} of {len(missing)})"
             found[variant] = _answer(plan, store, engine, weights, variant, title)
-    return [one for one in found.values() if one is not None]
+    return [one for one in found.values() if one is not None], present
 
 
 def _answer(
@@ -105,7 +113,7 @@ def _answer(
             engine,
             plan.rows,
             plan.request.prompt,
-            shots_of(plan.request.facts),
+            plan.texts,
             Asked(variant.name, plan.variant_id(variant)),
             advance=advance,
         )
@@ -125,6 +133,30 @@ def _findings(answered: Sequence[Answered]) -> list[str]:
         for warning in RestoreReport(**one.record["restore"]).warnings():
             names.setdefault(warning, []).append(one.variant.name)
     return found + [f"{' and '.join(those)}: {warning}" for warning, those in names.items()]
+
+
+def _engine_findings(answered: Sequence[Answered], present: Mapping[str, str]) -> list[str]:
+    """Return a warning for each way in which kept answers were made by another engine.
+
+    They are held against the present engine and, in what is not known of that, against the one
+    that asked the tuned model, so that a mixed folder stays marked when it is summed up again.
+    """
+    reference = {**answered[1].record["engine"], **present}
+    names: dict[str, list[str]] = {}
+    for one in answered:
+        engine = one.record["engine"]
+        other = [
+            f"{name.replace('_', ' ')} {engine[name]} instead of {reference[name]}"
+            for name in sorted(engine.keys() & reference.keys())
+            if engine[name] != reference[name]
+        ]
+        if other:
+            names.setdefault(", ".join(other), []).append(one.variant.name)
+    return [
+        f"{' and '.join(those)}: answered in an earlier run with {other}; that alone can change "
+        "an answer. Compare in a new folder to rule it out."
+        for other, those in names.items()
+    ]
 
 
 def _run_record(plan: Plan, answered: Sequence[Answered], seconds: float) -> RunRecord:

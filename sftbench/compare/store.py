@@ -13,7 +13,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
 from sftbench.compare.plan import Plan
 from sftbench.compare.summarise import Answered
-from sftbench.scoring.answers import ANSWERS
+from sftbench.scoring.answers import ANSWERS, rescore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,22 +51,31 @@ class Store:
                 remedy="Name another folder with -o, or remove this one.",
             )
 
-    def begin(self) -> None:
-        """Claim the folder."""
-        write_json(self.folder / RUN_FILE, {"key": self.plan.key, "parts": dict(self.plan.parts)})
-
     def find(self, variant: Variant) -> Answered | None:
-        """Return the answers of a variant if they are here under this plan's key, else None."""
+        """Return the answers of a variant if they are here under this plan's key, else None.
+
+        They are matched anew, so that one result never mixes two ways of matching; the file
+        follows where that changes what is right.
+        """
         path = self._path(variant)
         if not path.is_file():
             return None
         frame, record = ANSWERS.read(path)
         if record.get("key") != self._key(variant):
             return None
-        return Answered(variant, frame, record)
+        scored = rescore(frame, self.plan.rows)
+        if not scored.equals(frame):
+            ANSWERS.write(scored, path, record)
+        return Answered(variant, scored, record)
 
     def keep(self, variant: Variant, frame: pl.DataFrame, record: Mapping[str, Any]) -> Answered:
-        """Write the answers of a variant and return them as `find` will."""
+        """Write the answers of a variant and return them as `find` will.
+
+        The first answers claim the folder; a run that fails before leaves nothing.
+        """
+        claim = self.folder / RUN_FILE
+        if not claim.is_file():
+            write_json(claim, {"key": self.plan.key, "parts": dict(self.plan.parts)})
         full = {**record, "key": self._key(variant), "variant": variant.name}
         ANSWERS.write(frame, self._path(variant), full)
         return Answered(variant, frame, full)

@@ -56,21 +56,15 @@ def listed(parts: Sequence[str], *, last: str = "and") -> str:
     return f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
-def best_restore(summary: Summary) -> VariantResult | None:
-    """Return the restored variant with the highest accuracy, if it beats the tuned model.
-
-    Accuracy is the macro, averaged over the domains; of equals, the smaller percentage. A
-    variant that equals the base is no restore of a fine-tune and is left out.
-    """
-    tried = [one for one in summary.restored if not (one.restore or {}).get("equals_base")]
-    if not tried:
-        return None
-    best = max(tried, key=lambda one: (_accuracy(one), -(one.percent or 0)))
-    return best if _accuracy(best) > _accuracy(summary.tuned) else None
+def series(values: Sequence[str]) -> str:
+    """Return figures that belong together as "1 / 5 / 20"; lines may break after a slash."""
+    return f"{FIXED}/ ".join(values)
 
 
-def _accuracy(variant: VariantResult) -> float:
-    return sum(one.macro for one in variant.domains) / len(variant.domains)
+def percents(fractions: Sequence[float | None]) -> str:
+    """Return "87 / 89 / 95 %" (narrow space), with a dash for None."""
+    bare = [MISSING if one is None else f"{100 * one:.0f}" for one in fractions]
+    return f"{series(bare)}{NARROW}%"
 
 
 def headline(summary: Summary) -> str:
@@ -97,37 +91,49 @@ def headline(summary: Summary) -> str:
 
 
 def _restore_sentence(summary: Summary) -> str:
+    """Return the retention at every percentage: to name the best would be to pick it on the test.
+
+    The domains are those that have a score: the base decides that, so all variants share them.
+    """
     if not summary.restored:
         return ""
-    best = best_restore(summary)
-    if best is None or best.percent is None:
-        tried = listed([amount(one.percent or 0) for one in summary.restored], last="or")
-        return f"Restoring {tried} of its most changed parameters does not raise accuracy."
     scores = [
-        percent(one.retention.score) for one in best.domains if one.retention.score is not None
+        f"{percents([_score(variant, one.domain) for variant in summary.restored])} "
+        f"{DOMAIN_NAMES[one.domain]}"
+        for one in summary.tuned.domains
+        if one.retention.score is not None
     ]
-    return (
-        f"Restoring the {amount(best.percent)} most changed parameters "
-        f"brings that to {listed(scores)}."
-    )
+    return f"Restoring the {_amounts(summary)} most changed parameters: {', '.join(scores)}."
+
+
+def _score(variant: VariantResult, domain: str) -> float | None:
+    result = variant.domain(domain)
+    return None if result is None else result.retention.score
+
+
+def _amounts(summary: Summary) -> str:
+    return f"{series([f'{one.percent or 0:g}' for one in summary.restored])}{NARROW}%"
 
 
 def subline(summary: Summary) -> str:
-    """Return the accuracies before and after, and what the best restore healed and cost."""
+    """Return the accuracies before and after, and what every restore healed and preserved."""
     changes = [
         f"{percent(before.macro)} to {percent(after.macro)} {DOMAIN_NAMES[before.domain]}"
         for before, after in zip(summary.base.domains, summary.tuned.domains, strict=True)
     ]
     text = f"Accuracy, as the mean over mastery levels, went from {listed(changes)}."
-    best = best_restore(summary)
-    repairs = [one.repair for one in best.domains if one.repair] if best else []
-    if best is None or best.percent is None or not repairs:
+    if not summary.restored:
         return text
-    healed = ratio(sum(one.healed for one in repairs), sum(one.lost for one in repairs))
-    kept = ratio(sum(one.preserved for one in repairs), sum(one.gained for one in repairs))
+    repairs = [
+        [one.repair for one in variant.domains if one.repair] for variant in summary.restored
+    ]
+    healed = series([f"{sum(one.healed for one in those):,}" for those in repairs])
+    preserved = series([f"{sum(one.preserved for one in those):,}" for those in repairs])
+    outcomes = [one.outcomes for one in summary.tuned.domains]
+    lost, gained = sum(one.lost for one in outcomes), sum(one.gained for one in outcomes)
     return (
-        f"{text} Restoring {amount(best.percent)} heals {healed} lost facts "
-        f"and preserves {kept} gained ones."
+        f"{text} Restoring {_amounts(summary)} heals {healed} of {count(lost, 'lost fact')} "
+        f"and preserves {preserved} of {gained:,} gained."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,11 +48,27 @@ class Asked:
     variant_id: str
 
 
+def prompt_texts(rows: pl.DataFrame, prompt: Prompt, shots: ShotsOf) -> list[str]:
+    """Return the text that each fact is asked with, in the order of `rows`.
+
+    Args:
+        rows: facts, columns as in `sftbench.facts.table.FACTS`.
+        prompt: the prompt.
+        shots: the ordered shots of a fact; not called for a zero-shot prompt.
+    """
+    return [
+        prompt_text(prompt, question, shots(fact_id, relation) if prompt.shots else ())
+        for fact_id, relation, question in rows.select(
+            "fact_id", "relation", "question"
+        ).iter_rows()
+    ]
+
+
 def ask(
     engine: Engine,
     rows: pl.DataFrame,
     prompt: Prompt,
-    shots: ShotsOf,
+    texts: Sequence[str],
     asked: Asked,
     *,
     advance: Advance | None = None,
@@ -61,23 +78,32 @@ def ask(
     Args:
         engine: holds the variant's weights.
         rows: facts, columns as in `sftbench.facts.table.FACTS`.
-        prompt: the prompt; it also fixes the token budget, the stop strings and the matching.
-        shots: the ordered shots of a fact; not called for a zero-shot prompt.
+        prompt: fixes the token budget, the stop strings and the matching.
+        texts: what each fact is asked with, from `prompt_texts`.
         asked: what to write into `variant` and `variant_id`.
         advance: called twice per fact in all: once for its answer, once for its log-probability.
+
+    Raises:
+        SftbenchError: a log-probability is NaN or infinite.
     """
-    texts = [
-        prompt_text(prompt, question, shots(fact_id, relation) if prompt.shots else ())
-        for fact_id, relation, question in rows.select(
-            "fact_id", "relation", "question"
-        ).iter_rows()
-    ]
     completions = engine.greedy(
         texts, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop, advance=advance
     )
     canonical = [answer_text(prompt, answers[0]) for answers in rows["answers"].to_list()]
     scored = engine.logprobs(list(zip(texts, canonical, strict=True)), advance=advance)
+    _require_finite(scored, asked)
     return _table(rows, prompt, asked, texts, completions, scored)
+
+
+def _require_finite(scored: Sequence[Scored], asked: Asked) -> None:
+    broken = sum(not math.isfinite(one.logprob) for one in scored)
+    if broken:
+        raise SftbenchError(
+            f"{broken} of {len(scored)} log-probabilities are NaN or infinite",
+            where=asked.variant,
+            remedy="Half precision may overflow: use --dtype float32. If it happens there too, "
+            "the weights of this variant are broken.",
+        )
 
 
 def _table(

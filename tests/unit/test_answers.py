@@ -17,7 +17,7 @@ from sftbench.engines.protocol import Advance, Completion, Draws, Sampling, Scor
 from sftbench.facts.prompts import PROMPTS
 from sftbench.facts.shots import Shot
 from sftbench.facts.table import FACTS
-from sftbench.scoring.answers import ANSWERS, Asked, ask, rescore
+from sftbench.scoring.answers import ANSWERS, Asked, ask, prompt_texts, rescore
 
 pytestmark = pytest.mark.unit
 
@@ -80,7 +80,8 @@ def facts() -> pl.DataFrame:
 
 
 def asked(engine: Scripted, prompt: str = "fewshot", **more: Any) -> pl.DataFrame:
-    return ask(engine, facts(), PROMPTS[prompt], lambda *_: SHOTS, Asked("tuned", "0" * 32), **more)
+    texts = prompt_texts(facts(), PROMPTS[prompt], lambda *_: SHOTS)
+    return ask(engine, facts(), PROMPTS[prompt], texts, Asked("tuned", "0" * 32), **more)
 
 
 def test_each_fact_is_asked_and_its_canonical_answer_scored() -> None:
@@ -108,9 +109,22 @@ def test_a_zero_shot_prompt_needs_no_shots() -> None:
         raise AssertionError(fact_id, relation)
 
     engine = Scripted(lambda _: " Paris is in France")
-    frame = ask(engine, facts(), PROMPTS["paper"], none, Asked("base", "1" * 32))
+    texts = prompt_texts(facts(), PROMPTS["paper"], none)
+    frame = ask(engine, facts(), PROMPTS["paper"], texts, Asked("base", "1" * 32))
     assert engine.prompts[1] == "<|question|> In which country is Lyon? <|answer|>"
     assert frame["correct"].to_list() == [False, True]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_logprob_that_is_no_number_names_the_variant(value: float) -> None:
+    class Broken(Scripted):
+        def logprobs(
+            self, pairs: Sequence[tuple[str, str]], *, advance: Advance | None = None
+        ) -> list[Scored]:
+            return [Scored(value, 1), *super().logprobs(pairs[1:])]
+
+    with pytest.raises(SftbenchError, match=r"^tuned: 1 of 2 log-probabilities are NaN"):
+        asked(Broken(lambda _: ""))
 
 
 def test_progress_counts_every_fact_twice() -> None:

@@ -15,6 +15,7 @@ import pytest
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.cli.compare import compare
 from sftbench.common.errors import SftbenchError
+from sftbench.compare.plan import make_plan
 from sftbench.compare.request import EngineSettings, Request
 from sftbench.compare.run import Compared, run
 from sftbench.compare.select import select
@@ -113,13 +114,14 @@ def record(base_digest: str, tuned_digest: str) -> RecipeRecord:
 class FakeEngine:
     """Answers fact i right where scalar i of the loaded weights is positive."""
 
-    def __init__(self, dies_at: int | None = None) -> None:
+    def __init__(self, dies_at: int | None = None, torch: str = "1.0") -> None:
+        self.torch = torch
         self.scalars: list[float] = []
         self.loads = 0
         self.dies_at = dies_at
 
     def describe(self) -> Mapping[str, str]:
-        return {"engine": "fake", "dtype": "float32"}
+        return {"engine": "fake", "dtype": "float32", "fake_torch": self.torch}
 
     def load(self, weights: Mapping[str, Any]) -> None:
         self.loads += 1
@@ -292,6 +294,81 @@ def test_a_killed_run_loses_the_variant_it_was_in(request_: Request) -> None:
     engine = FakeEngine()
     run(request_, factory_of(engine))
     assert engine.loads == 2  # base and tuned were there
+
+
+@pytest.mark.parametrize("where", ["load", "first answers"])
+def test_a_run_that_fails_before_any_answer_does_not_claim_the_folder(
+    request_: Request, where: str
+) -> None:
+    class Broken(FakeEngine):
+        def logprobs(
+            self, pairs: Sequence[tuple[str, str]], *, advance: Advance | None = None
+        ) -> list[Scored]:
+            return [Scored(float("nan"), 1) for _ in pairs]
+
+    def refuse(weights: Mapping[str, Any]) -> None:
+        raise SftbenchError("the weights do not fit the model")
+
+    engine = Broken()
+    if where == "load":
+        engine.load = refuse  # type: ignore[method-assign]
+    with pytest.raises(SftbenchError, match=r"do not fit|^base: 40 of 40 log-probabilities"):
+        run(request_, factory_of(engine))
+    assert not request_.out.exists()
+    run(replace(request_, limit=10), factory_of(FakeEngine()))
+
+
+def test_missing_shots_are_told_before_anything_is_done(request_: Request) -> None:
+    with pytest.raises(SftbenchError, match=r"(?s)no fact is reserved .*--prompt paper\.$"):
+        run(replace(request_, prompt=PROMPTS["fewshot"]), never)
+    assert not request_.out.exists()
+    run(request_, factory_of(FakeEngine()))
+
+
+@pytest.mark.parametrize("which", ["base", "tuned"])
+def test_another_configuration_needs_another_folder(
+    compared: Compared, request_: Request, which: str
+) -> None:
+    folder = getattr(request_, which)
+    named = {"base": "base", "tuned": "tuned model"}[which]
+    plain = {"model_type": "llama"}
+    for changed in ({"rope_theta": 5.0}, {"eos_token_id": 7}, {"limits": [0.0, float("inf")]}):
+        (folder / "config.json").write_text(json.dumps({**plain, **changed}))
+        with pytest.raises(SftbenchError, match=f"another configuration of the {named}\n"):
+            run(request_, never)
+    (folder / "config.json").write_text(json.dumps({**plain, "use_cache": False}))
+    run(request_, never)
+
+
+def test_answers_of_another_engine_are_marked_in_the_summary_for_good(request_: Request) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(request_, factory_of(FakeEngine(dies_at=3, torch="1.0")))
+    told: list[str] = []
+    mixed = run(request_, factory_of(FakeEngine(torch="2.0")), told.append).summary
+    said = "base and tuned: answered in an earlier run with fake torch 1.0 instead of 2.0; "
+    assert [text for text in mixed.warnings if text.startswith(said)] == told[-1:]
+    again = [text for text in run(request_, never).summary.warnings if "fake torch" in text]
+    assert len(again) == 1
+    assert again[0].startswith("tuned+restore(relative,10%) and tuned+restore(relative,20%): ")
+
+
+def test_kept_answers_are_matched_anew(compared: Compared, request_: Request) -> None:
+    path = request_.out / "answers" / "base.parquet"
+    frame, made = ANSWERS.read(path)
+    ANSWERS.write(frame.with_columns(correct=~pl.col("correct")), path, made)
+    again = run(request_, never)
+    assert again.summary.variants == compared.summary.variants
+    assert ANSWERS.read(path)[0].equals(frame)
+
+
+def test_what_lm_eval_on_the_tuned_folder_would_do_otherwise_is_said(request_: Request) -> None:
+    (request_.base / "generation_config.json").write_text('{"no_repeat_ngram_size": 3}')
+    (request_.tuned / "generation_config.json").write_text('{"eos_token_id": [8, 7]}')
+    ends, settings = make_plan(request_).warnings
+    assert ends.startswith(
+        "The base ends a text at the token ids (none), the tuned model's own files at 7, 8;"
+    )
+    assert settings.startswith("The generation_config.json of the base sets no_repeat_ngram_size:")
 
 
 def test_another_comparison_needs_another_folder(compared: Compared, request_: Request) -> None:

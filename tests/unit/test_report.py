@@ -177,34 +177,24 @@ def parsed(page: str) -> Balanced:
     return parser
 
 
-def test_the_headline_says_what_was_kept_and_what_the_best_restore_brings() -> None:
+def test_the_headline_states_every_restored_percentage_and_picks_none() -> None:
     assert plain(words.headline(full())) == (
         "The fine-tune kept 71 % of what the base knew in-domain (n = 312) and 73 % "
-        "out-of-domain (n = 312). Restoring the 20 % most changed parameters brings that to "
-        "80 % and 82 %."
+        "out-of-domain (n = 312). Restoring the 5 / 20 / 60 % most changed parameters: "
+        "75 / 80 / 0 % in-domain, 77 / 82 / 2 % out-of-domain."
     )
     assert plain(words.subline(full())) == (
         "Accuracy, as the mean over mastery levels, went from 50 % to 40 % in-domain and "
-        "50 % to 40 % out-of-domain. Restoring 20 % heals 90 of 196 lost facts and preserves "
-        "66 of 112 gained ones."
+        "50 % to 40 % out-of-domain. Restoring 5 / 20 / 60 % heals 90 / 90 / 90 of 196 lost facts "
+        "and preserves 66 / 66 / 66 of 112 gained."
     )
 
 
-def test_a_restore_that_does_not_help_is_not_sold() -> None:
-    summary = make_summary(
-        *full().variants[:2], two_domains("tuned+restore(relative,60%)", 0.3, 0.9, 60.0)
+def test_the_headline_of_one_percentage() -> None:
+    said = plain(words.headline(make_summary(*full().variants[:3])))
+    assert said.endswith(
+        "Restoring the 5 % most changed parameters: 75 % in-domain, 77 % out-of-domain."
     )
-    assert words.best_restore(summary) is None
-    assert "Restoring 60 % of its most changed parameters does not raise accuracy." in plain(
-        words.headline(summary)
-    )
-
-
-def test_a_restore_that_is_the_base_again_is_not_the_best() -> None:
-    whole = two_domains("tuned+restore(relative,100%)", 0.5, 0.98, 100.0)
-    equal = whole.model_copy(update={"restore": {"equals_base": True}})
-    assert words.best_restore(make_summary(*full().variants[:2], whole)) == whole
-    assert words.best_restore(make_summary(*full().variants[:2], equal)) is None
 
 
 def test_a_base_that_knows_nothing_is_said() -> None:
@@ -221,6 +211,9 @@ def test_a_domain_without_a_score_is_not_passed_over() -> None:
         "The fine-tune kept 90 % of what the base knew out-of-domain (n = 312). None of the facts "
         "of level 1 to 4 is answered right by the base in-domain."
     )
+    restored = variant("r", domain("in", 0.1), domain("out", 0.5, 0.95), percent=5.0)
+    said = plain(words.headline(make_summary(base, tuned, restored)))
+    assert said.endswith("Restoring the 5 % most changed parameters: 95 % out-of-domain.")
 
 
 def test_levels_without_facts_are_named() -> None:
