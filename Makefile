@@ -12,7 +12,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .PHONY: help demo test lint types unit slow clean
 help:
-	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 10 minutes)"
+	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 6 minutes after installation)"
 	@echo "make test   install, lint, type-check, run every test"
 	@echo "make unit   the fast tests only"
 	@echo "make clean  remove the environment and what the demo wrote"

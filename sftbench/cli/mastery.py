@@ -33,14 +33,14 @@ def mastery(
     from sftbench.checkpoints.names import name_of
     from sftbench.checkpoints.reference import resolve
     from sftbench.checkpoints.weights import read_tensors, require_finite
-    from sftbench.common.files import require_free
+    from sftbench.common.files import require_free_file
     from sftbench.engines.transformers import TransformersEngine
     from sftbench.facts.reference import resolve_facts
     from sftbench.mastery.estimate import make_card
     from sftbench.mastery.sampled import SampledEstimator
     from sftbench.report.cards import print_card
 
-    require_free(output)
+    require_free_file(output)
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))
     require_finite(read_tensors(base.path), base.path)

@@ -57,6 +57,17 @@ def require_free(path: Path, *, overwrite: bool = False) -> None:
         )
 
 
+def require_free_file(path: Path) -> None:
+    """Raise unless a file can be made at `path`: a folder, even an empty one, is in the way."""
+    if path.is_dir():
+        raise SftbenchError(
+            "is a folder, and a file is to be written",
+            where=path,
+            remedy="Name a file, such as one in that folder.",
+        )
+    require_free(path)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic_file(path) as temporary:

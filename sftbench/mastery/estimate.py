@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from sftbench.common.digests import digest_of, software_versions
-from sftbench.common.files import require_free
+from sftbench.common.files import require_free_file
 from sftbench.common.progress import progress
 from sftbench.engines.protocol import Engine
 from sftbench.facts.table import FactSet
@@ -63,7 +63,7 @@ def make_card(
     Raises:
         SftbenchError: `output` exists, or its journal belongs to another run.
     """
-    require_free(output)
+    require_free_file(output)
     chosen = select(facts, limit)
     record = {
         "model_name": model_name,

@@ -10,6 +10,7 @@ from sftbench.common.digests import digest_of, seed_of
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Draws, Engine, Sampling
 from sftbench.facts.matching import AnswerMatcher, How
+from sftbench.facts.templates import SUBJECT
 
 FactRow = Mapping[str, Any]
 
@@ -66,7 +67,7 @@ class SampledEstimator:
             )
 
     def _draws(self, row: FactRow, template: str, matcher: AnswerMatcher) -> Draws:
-        prompt = template.format(subject=row["subject"])
+        prompt = template.replace(SUBJECT, row["subject"])
         seed = seed_of(row["fact_id"], digest_of(template), self.seed)
         return Draws(prompt, seed, self.samples, matcher.settled)
 
@@ -76,6 +77,7 @@ def _templates_of(row: FactRow, templates: Mapping[str, Sequence[str]]) -> Seque
     if not own:
         raise SftbenchError(
             f"the relation {row['relation']} has no cloze templates",
-            remedy="Add them to a template file and name it when you make the fact table.",
+            remedy="Write the fact table with templates for it, in Python: "
+            "FactSet(frame, templates, source).write(path); see docs/facts.md.",
         )
     return own
