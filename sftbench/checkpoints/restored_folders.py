@@ -98,6 +98,7 @@ def _record(
         "kind": "variant",
         "variant": variant.name,
         "variant_digest": variant.digest(base.digest, tuned.digest),
+        "base_digest": base.digest,  # where every record has it; finds the base's mastery card
         "base": {"path": str(base.path), "digest": base.digest},
         "tuned": {"path": str(tuned.path), "digest": tuned.digest},
         "report": dict(report.record()),

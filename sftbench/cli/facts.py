@@ -18,10 +18,10 @@ def geography(
     out: Annotated[Path, typer.Option("--output", "-o", help="The fact file to write (Parquet).")],
 ) -> None:
     """Write the embedded geography facts to a file, and say what is in it."""
-    from sftbench.common.files import require_free
+    from sftbench.common.files import require_free_file
     from sftbench.facts.geography import load_geography
 
-    require_free(out)
+    require_free_file(out)
     facts = load_geography()
     facts.write(out)
     _print_summary(facts)

@@ -10,12 +10,21 @@ from sftbench.checkpoints.folder import Checkpoint
 from sftbench.common.files import read_json
 
 APPLIED_BY_GENERATE = (
-    "bad_words_ids", "begin_suppress_tokens", "forced_bos_token_id", "forced_decoder_ids",
-    "forced_eos_token_id", "no_repeat_ngram_size", "sequence_bias", "suppress_tokens",
+    "bad_words_ids", "begin_suppress_tokens", "exponential_decay_length_penalty",
+    "forced_bos_token_id", "forced_decoder_ids", "forced_eos_token_id", "guidance_scale",
+    "min_length", "min_new_tokens", "no_repeat_ngram_size", "num_beams", "sequence_bias",
+    "suppress_tokens",
 )  # fmt: skip
 """Settings of generation_config.json that change even a greedy answer of `generate`.
 
 The repetition penalty is not among them: it is for the lm-eval tasks to set it to 1."""
+
+
+IDLE = {
+    "guidance_scale": 1, "min_length": 0, "min_new_tokens": 0, "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+}  # fmt: skip
+"""Values that do nothing; elsewhere 0 may be a token's id."""
 
 
 def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
@@ -43,8 +52,8 @@ def settings_of_generate(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _is_set(name: str, value: object) -> bool:
-    """Return whether a setting does anything; 0 is an n-gram size of none, but a token's id."""
-    return value not in (None, [], {}) and (name != "no_repeat_ngram_size" or value != 0)
+    """Return whether a setting does anything."""
+    return value not in (None, [], {}) and value != IDLE.get(name)
 
 
 def _tokenizer_end(path: Path) -> int | None:

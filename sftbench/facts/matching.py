@@ -42,20 +42,34 @@ _DIACRITIC = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u
 # Scripts that write no space between words, so that a word boundary cannot be asked for.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
+_INITIALS = re.compile(r"(?<![\w.])[A-Z](?:\. ?[A-Z])+(?!\w)\.?")
+_CAPITALS = re.compile(r"(?<!\w)[A-Z]{2,5}(?!\w)")
 _SEPARATORS = " \t\n!\"#%'()*+,-./:;?[]_{|}"
 
 
 def normalise(text: str) -> str:
-    """Return the text as it is compared: lower-case words with one space between them.
+    """Return a name as it is compared with other names: lower-case words, one space between.
 
     NFKC and casefold; European diacritics folded ("São Tomé" is "sao tome"); punctuation and
     symbols (U+FFFD, what a half-decoded character shows as, among them) become spaces; invisible
     format characters go; "&" is "and", "St." is "saint"; the articles the, a, an are dropped.
-    Idempotent.
+    Idempotent. An answer is looked for with its "a" and "an", see `AnswerMatcher`.
     """
+    return " ".join(word for word in _words(text) if word not in _ARTICLES)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text as `normalise` writes them, articles and all."""
     folded = text.lower().translate(_ASCII) if text.isascii() else _fold(text)
-    words = (_WRITTEN_OUT.get(word, word) for word in folded.split())
-    return " ".join(word for word in words if word not in _ARTICLES)
+    return [_WRITTEN_OUT.get(word, word) for word in folded.split()]
+
+
+def _searched(text: str) -> str:
+    """Return a text or alias as a matcher compares it: normalised, but "a" and "an" stay.
+
+    "A" may be a letter with a meaning: "Vitamin C" does not hold "Vitamin A".
+    """
+    return " ".join(word for word in _words(text) if word != "the")
 
 
 def _fold(text: str) -> str:
@@ -86,7 +100,9 @@ class AnswerMatcher:
             an alias is a plain, case-sensitive substring of the text.
 
     An alias of one or two capitals ("US") or one that is an article ("A") is looked for as it is
-    written, with or without dots: else "US" would be found in "tell us".
+    written, with or without dots: else "US" would be found in "tell us". In longer aliases
+    initials count with and without dots too: "USA" and "U.S.A.", "Washington, D.C." and
+    "Washington DC".
 
     Raises:
         SftbenchError: there is no answer, or one without a letter or digit.
@@ -101,8 +117,12 @@ class AnswerMatcher:
             )
         self.how = how
         self._plain = tuple(answers)
-        as_written = {answer.replace(".", "") for answer in answers if _needs_case(answer)}
-        words = {normalise(answer) for answer in answers if not _needs_case(answer)}
+        as_written = {
+            _joined(answer).replace(".", "") for answer in answers if _is_abbreviation(answer)
+        }
+        words = {
+            words for answer in answers if not _needs_case(answer) for words in _spellings(answer)
+        }
         self._needles = tuple(sorted(map(_needle, words)))
         self._as_written = _any_of(sorted(as_written))
 
@@ -110,7 +130,7 @@ class AnswerMatcher:
         """Return whether an answer stands in the text."""
         if self.how == "strict-paper":
             return any(answer in text for answer in self._plain)
-        padded = f" {normalise(text)} "
+        padded = f" {_searched(text)} "
         if any(needle in padded for needle in self._needles):
             return True
         return self._as_written is not None and self._as_written.search(text) is not None
@@ -128,8 +148,33 @@ class AnswerMatcher:
 
 
 def _needs_case(answer: str) -> bool:
+    """Return whether an alias is told from a common word by its capitals alone."""
     bare = answer.replace(".", "").strip()
-    return (len(bare) <= 2 and bare.isascii() and bare.isupper()) or not normalise(answer)
+    short = len(bare) <= 2 and bare.isascii() and bare.isupper()
+    return short or not normalise(answer)
+
+
+def _is_abbreviation(answer: str) -> bool:
+    """Return whether an alias is looked for as written: "US", "A", and "U.S.A." for "USA"."""
+    return _needs_case(answer) or _INITIALS.fullmatch(answer.strip()) is not None
+
+
+def _joined(answer: str) -> str:
+    """Return the alias with its initials joined: "Washington, DC" for "Washington, D.C."."""
+    return _INITIALS.sub(lambda found: re.sub("[. ]", "", found[0]) + " ", answer).strip()
+
+
+def _spellings(answer: str) -> set[str]:
+    """Return the alias as it is searched, with its capitals apart ("u s a"), its initials joined.
+
+    On the alias's side only: joining letters in the text would change what was already read.
+    Initials that are all of the alias are not joined in lower case: "S.H.E." is not "she".
+    """
+    apart = _CAPITALS.sub(lambda found: " ".join(found[0]), answer)
+    spellings = {_searched(answer), _searched(apart)}
+    if not _is_abbreviation(answer):
+        spellings.add(_searched(_joined(answer)))
+    return spellings
 
 
 def _needle(words: str) -> str:

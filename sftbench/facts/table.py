@@ -126,6 +126,12 @@ def has_flag(*flags: str) -> pl.Expr:
     return pl.any_horizontal(pl.col("flags").list.contains(flag) for flag in flags)
 
 
+def _has_empty_answer() -> pl.Expr:
+    """Return an expression that is true where an answer has nothing that could be looked for."""
+    empty = ~pl.element().str.contains(r"[\p{L}\p{N}]")
+    return pl.col("answers").list.eval(empty.fill_null(value=True)).list.any()
+
+
 def check_rows(frame: pl.DataFrame, *, where: str | Path | None = None) -> None:
     """Raise `SftbenchError` for the first rule of the fact table that a row breaks."""
     rules: Iterable[tuple[str, pl.Expr]] = (
@@ -133,6 +139,7 @@ def check_rows(frame: pl.DataFrame, *, where: str | Path | None = None) -> None:
         ("the domain is not one of in, out", ~pl.col("domain").is_in(DOMAINS)),
         ("the split is not one of train, test", ~pl.col("split").is_in(SPLITS)),
         ("there is no answer", pl.col("answers").list.len() == 0),
+        ("an answer is null or has no letter or digit", _has_empty_answer()),
         ("the fact_id is not unique", pl.col("fact_id").is_duplicated()),
     )
     if frame.is_empty():

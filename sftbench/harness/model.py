@@ -8,6 +8,7 @@ import lm_eval.models  # noqa: F401  # first: lm-eval skips its own models if th
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
+from sftbench.checkpoints.folder import open_checkpoint, read_tensors, require_finite
 from sftbench.checkpoints.reference import resolve
 
 
@@ -20,6 +21,10 @@ class SftbenchLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
         dtype: float32 unless said otherwise, as in `sftbench compare`.
         device: such as "cpu"; None takes a GPU when there is one (`hf` defaults to one).
         kwargs: as for lm-eval's `hf`.
+
+    Raises:
+        SftbenchError: there is no such checkpoint, a file in it is missing or broken, it needs
+            code of its own, its weights are pickled, or one of them is NaN or infinite.
     """
 
     def __init__(
@@ -29,5 +34,6 @@ class SftbenchLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
         device: str | None = None,
         **kwargs: Any,
     ) -> None:
-        path = str(resolve(pretrained))
-        super().__init__(pretrained=path, dtype=dtype, device=device or "", **kwargs)
+        path = open_checkpoint(resolve(pretrained)).path
+        require_finite(read_tensors(path), path)
+        super().__init__(pretrained=str(path), dtype=dtype, device=device or "", **kwargs)

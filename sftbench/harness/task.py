@@ -14,6 +14,9 @@ from lm_eval.api.task import ConfigurableTask
 from sftbench.common.errors import SftbenchError
 from sftbench.harness.data import is_placeholder
 
+USAGE_ERROR = 2
+"""Exit code of what the user can mend, as for every sftbench command."""
+
 
 class KnowledgeTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is not typed
     """One mastery level of one domain.
@@ -81,7 +84,7 @@ class KnowledgeTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is not t
 
 
 def _end_plainly_on_our_errors() -> None:
-    """Let an uncaught error of ours end plain lm_eval with its message instead of a traceback.
+    """Let an uncaught error of ours end plain lm_eval with its message and exit code 2.
 
     Every other error is shown as before; so is ours with LMEVAL_LOG_LEVEL=DEBUG.
     """
@@ -92,6 +95,7 @@ def _end_plainly_on_our_errors() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, SftbenchError):
             print(f"Error: {error}", file=sys.stderr)
+            sys.exit(USAGE_ERROR)  # a SystemExit from the hook sets the exit code of Python
         else:
             shown(kind, error, trace)
 

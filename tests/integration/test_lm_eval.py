@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from lm_eval.tasks import TaskManager
+from safetensors.torch import load_file, save_file
 
 from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
@@ -106,6 +110,59 @@ def test_the_wrapper_needs_no_card_for_a_base_whose_card_ships(tmp_path, monkeyp
     assert results["groups"]["sft_knowledge_paper"]["sample_len"] == expected
     assert results["n-shot"]["sft_knowledge_paper_in"] == 0
     assert results["config"]["model_dtype"] == "torch.float32"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a copy of the lab model that a test may spoil."""
+    return Path(shutil.copytree(resolve("lab"), tmp_path / "copy"))
+
+
+def refused(folder, monkeypatch):
+    """Return what the wrapper says of a checkpoint that cannot be used."""
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
+    with pytest.raises(SftbenchError) as error:
+        wrapper.run(
+            [
+                *("--tasks", "sft_knowledge", "--model", "sftbench", "--device", "cpu"),
+                *("--model_args", f"pretrained={folder}"),
+            ]
+        )
+    return str(error.value)
+
+
+def test_truncated_weights_are_named(copy, monkeypatch):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert refused(copy, monkeypatch).startswith(f"{weights}: is truncated")
+
+
+def test_a_tensor_that_holds_nan_is_named(copy, monkeypatch):
+    weights = copy / "model.safetensors"
+    tensors = load_file(weights)
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name][0, 0] = torch.nan
+    save_file(tensors, weights, metadata={"format": "pt"})
+    said = refused(copy, monkeypatch)
+    assert said.startswith(f"{copy}: the tensor {name} holds 1 NaN or infinite scalar")
+
+
+def test_plain_lm_eval_ends_with_2_on_our_errors(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "lm_eval", "--include_path", str(tasks_path())),
+            *("--tasks", "sft_knowledge", "--model", "dummy"),
+            *("--metadata", json.dumps({"mastery": "nowhere.parquet"})),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Error: nowhere.parquet: there is no such mastery card" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_lab_model_answers_what_it_masters():

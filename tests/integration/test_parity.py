@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from sftbench.checkpoints.folder import read_tensors
@@ -40,13 +44,48 @@ def engine(path, settings):
     return TransformersEngine(path, dtype=settings.dtype, batch_size=settings.batch_size)
 
 
+def change(file, **fields):
+    """Set keys of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a copy of the lab model whose settings a test may change."""
+    return Path(shutil.copytree(resolve("lab"), tmp_path / "copy"))
+
+
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_compare_and_lm_eval_agree(tuned, tmp_path, prompt):
+    texts = agreed(resolve("lab"), tuned, tmp_path / "out", prompt)
+    assert texts["base"] != texts["tuned"]
+
+
+def test_a_repetition_penalty_of_the_checkpoint_is_not_applied(copy, tmp_path):
+    change(copy / "generation_config.json", repetition_penalty=1.3)
+    texts = agreed(copy, copy, tmp_path / "out", "fewshot")
+    assert texts["base"] == evaluate("lab", "lab", batch_size=BATCH)["text"].to_list()
+
+
+def test_text_ends_at_each_of_two_end_tokens(copy, tmp_path):
+    tables = json.loads((copy / "tokenizer.json").read_text())
+    comma = tables["model"]["vocab"][","]
+    end = {**tables["added_tokens"][-1], "id": comma, "content": ","}
+    change(copy / "tokenizer.json", added_tokens=[*tables["added_tokens"], end])
+    change(copy / "generation_config.json", eos_token_id=[1, comma])
+    texts = agreed(copy, copy, tmp_path / "out", "paper")["base"]
+    plain = evaluate("lab", "lab", prompt="paper", batch_size=BATCH)["text"].to_list()
+    assert any("," in text for text in plain)
+    assert texts == [text.split(",")[0] for text in plain]
+
+
+def agreed(base, tuned, out, prompt):
+    """Return the texts of base and tuned, on which compare and lm-eval were seen to agree."""
     compared = run(
         Request(
-            base=resolve("lab"),
+            base=base,
             tuned=tuned,
-            out=tmp_path / "out",
+            out=out,
             facts=resolve_facts("lab"),
             card=MasteryCard.read(named_card("lab")),
             prompt=PROMPTS[prompt],
@@ -55,9 +94,9 @@ def test_compare_and_lm_eval_agree(tuned, tmp_path, prompt):
         engine,
     )
     texts = {}
-    for variant, path in (("base", resolve("lab")), ("tuned", tuned)):
+    for variant, path in (("base", base), ("tuned", tuned)):
         theirs = evaluate(path, "lab", prompt=prompt, batch_size=BATCH, dtype="float32")
-        ours, _ = ANSWERS.read(tmp_path / "out" / "answers" / f"{variant}.parquet")
+        ours, _ = ANSWERS.read(out / "answers" / f"{variant}.parquet")
         both = theirs.join(ours, on="fact_id", suffix="_ours")
         assert both.height == ours.height == theirs.height > 0
         flips = both.filter(both["text"] != both["text_ours"])
@@ -70,7 +109,7 @@ def test_compare_and_lm_eval_agree(tuned, tmp_path, prompt):
             for level in domain.levels
             if level.n
         }
-    assert texts["base"] != texts["tuned"]
+    return texts
 
 
 def _accuracies(frame):

@@ -278,6 +278,7 @@ def test_lm_eval_builds_exactly_our_prompt(world, name, shown):
         assert kwargs == {
             "until": list(prompt.stop),
             "do_sample": False,
+            "repetition_penalty": 1.0,
             "max_gen_toks": prompt.max_new_tokens,
         }
         for doc in task.eval_docs:
@@ -461,7 +462,9 @@ def test_plain_lm_eval_ends_with_our_message(world, monkeypatch, capsys):
     manager(metadata).load(["sft_knowledge_in_level0"])
     capsys.readouterr()
     error = SftbenchError("no card", remedy="Name one.")
-    sys.excepthook(SftbenchError, error, None)
+    with pytest.raises(SystemExit) as stopped:
+        sys.excepthook(SftbenchError, error, None)
+    assert stopped.value.code == 2
     assert capsys.readouterr().err == "Error: no card\nName one.\n"
     assert others == []
     sys.excepthook(KeyError, KeyError("x"), None)

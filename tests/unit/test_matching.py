@@ -29,12 +29,16 @@ ANSWERS = st.sampled_from(
         ("Washington, D.C.", "Washington"),
         ("Ελλάδα",),
         ("หิน",),
+        ("Vitamin A", "U.S.A."),
+        ("USA",),
+        ("Washington DC", "J. K. Rowling"),
     ]
 )
 # Pieces that make matches, near matches and awkward continuations likely.
 PIECES = st.sampled_from(
     [
         *("Niger", "ia", "US", "U.S.", "A", "the ", "São", " Tome", "東", "京", "Guinea", "Bissau"),
+        *("Vitamin", "vitamin ", "USA", "U.S.A", "D.C.", "DC", "d c", "J.", "K", "Rowling", "a "),
         *("Washington", "United ", "States", "Ελλάδ", "α", "หิน", "İ", "ß", "ᄀ", "\u1160", "st"),
         *(
             "-",
@@ -111,6 +115,17 @@ def test_the_quick_way_for_ascii_gives_what_the_long_way_gives(text: str, other:
         (("Gambia",), "The Gambia"),
         (("Paris",), "Paris\ufffd"),
         (("A",), "vitamin A is"),
+        (("Vitamin A",), "It is vitamin A."),
+        (("franc",), "a franc"),
+        (("USA",), "U.S.A."),
+        (("U.S.A.",), "the USA"),
+        (("U. S. A.",), "the USA"),
+        (("U.S.",), "US"),
+        (("US dollar",), "the U.S. dollar"),
+        (("Washington, D.C.",), "Washington DC"),
+        (("Washington DC",), "Washington, D.C."),
+        (("J.K. Rowling",), "JK Rowling"),
+        (("JK Rowling",), "J. K. Rowling"),
     ],
 )
 def test_words_contains(answers: tuple[str, ...], text: str) -> None:
@@ -133,6 +148,12 @@ def test_words_contains(answers: tuple[str, ...], text: str) -> None:
         (("A",), "a banana"),
         (("が",), "か"),
         (("Paris",), ""),
+        (("Vitamin A",), "Vitamin C"),
+        (("Vitamin A",), "a vitamin"),
+        (("A minor",), "D minor"),
+        (("U.S.A.",), "USAF"),
+        (("S.H.E.",), "she is"),
+        (("3.5",), "35"),
     ],
 )
 def test_words_contains_not(answers: tuple[str, ...], text: str) -> None:
@@ -205,6 +226,15 @@ def test_run_on_counts_words_beyond_the_longest_alias() -> None:
     assert is_run_on(f"Paris {eight} nine", ("Paris",))
     assert not is_run_on(f"Paris {eight} nine", ("Paris", "Paris (France)"))
     assert not is_run_on(f"\n\nParis\n{eight} nine ten", ("Paris",))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("Vitamin C", "Vitamin A"), ("Hepatitis B", "Hepatitis A"), ("Serie B", "Serie A")],
+)
+def test_a_letter_that_looks_like_an_article_counts(text: str, answer: str) -> None:
+    assert not is_right(text, [answer])
+    assert is_right(answer, [answer])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.restore import in_region, rank, relative_change, restored_count
 from sftbench.checkpoints.restored_folders import planned_outputs, restore_folders
 from sftbench.checkpoints.update import update_norm
@@ -431,6 +432,7 @@ def test_one_percentage_is_written_to_the_output_itself(pair):
     assert record["variant"] == "tuned+restore(relative,20%)"
     assert record["report"] == report.record()
     digests = record["base"]["digest"], record["tuned"]["digest"]
+    assert record["base_digest"] == digests[0] == checkpoint_digest(pair.base)
     assert record["variant_digest"] == Restored("relative", Decimal(20)).digest(*digests)
 
 
