@@ -81,7 +81,7 @@ class _Lines:
         parts = [
             f"{self._what}: {self._done} of {self._total} {self._unit}",
             rate_of(speed),
-            f"{left / 60:.1f} min left" if left >= 1 else "",
+            f"{left / 60:.1f} min left" if left >= 6 else "",
             note,
         ]
         print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
