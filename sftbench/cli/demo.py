@@ -13,7 +13,7 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder of everything; resumed if it is there.")
     ] = Path("out/demo"),
 ) -> None:
-    """Fine-tune SmolLM2, restore it and compare: about ten minutes on two cores."""
+    """Fine-tune SmolLM2, restore it and compare: under ten minutes on two cores."""
     import time
 
     from rich.console import Console

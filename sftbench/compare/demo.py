@@ -1,4 +1,4 @@
-"""The demo: fine-tune a real model, restore it, compare, in about ten minutes on two cores."""
+"""The demo: fine-tune a real model, restore it, compare, in under ten minutes on two cores."""
 
 from __future__ import annotations
 

@@ -37,10 +37,10 @@ class Scripted:
         return {"engine": "scripted"}
 
     def load(self, weights: Mapping[str, Any]) -> None:
-        raise NotImplementedError
+        raise AssertionError("nothing here may call this")
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
-        raise NotImplementedError
+        raise AssertionError("nothing here may call this")
 
     def greedy(
         self,

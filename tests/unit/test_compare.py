@@ -130,7 +130,7 @@ class FakeEngine:
         self.scalars = weights[WEIGHT].flatten().tolist()
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
-        raise NotImplementedError
+        raise AssertionError("nothing here may call this")
 
     def greedy(
         self,
