@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from sftbench.compare.request import EngineSettings
-    from sftbench.engines.protocol import Engine
 
 
 def compare(
@@ -45,8 +41,9 @@ def compare(
     from sftbench.checkpoints.folder import open_checkpoint
     from sftbench.checkpoints.reference import resolve
     from sftbench.checkpoints.variants import parse_arithmetic, parse_percents
-    from sftbench.compare.request import EngineSettings, Request
+    from sftbench.compare.request import Request
     from sftbench.compare.run import LOST, REPORT, SUMMARY, run
+    from sftbench.engines.settings import EngineSettings, make_engine
     from sftbench.facts.prompts import PROMPTS
     from sftbench.facts.reference import resolve_facts
     from sftbench.facts.table import DOMAINS
@@ -79,7 +76,7 @@ def compare(
     )
     aside = Console(stderr=True)
     summary = run(
-        request, _engine, lambda warning: aside.print(f"[yellow]Note:[/] {escape(warning)}")
+        request, make_engine, lambda warning: aside.print(f"[yellow]Note:[/] {escape(warning)}")
     ).summary
     console = Console()
     show(summary, console)
@@ -92,9 +89,3 @@ def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
 
     if value not in known:
         raise SftbenchError(f"{flag} {value} is not known", remedy=f"Use {' or '.join(known)}.")
-
-
-def _engine(path: Path, settings: EngineSettings) -> Engine:
-    from sftbench.engines.transformers import TransformersEngine
-
-    return TransformersEngine(path, dtype=settings.dtype, batch_size=settings.batch_size)

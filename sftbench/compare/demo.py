@@ -12,9 +12,9 @@ import polars as pl
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
-from sftbench.compare.request import EngineSettings, Request
+from sftbench.compare.request import Request
 from sftbench.compare.run import Compared, run
-from sftbench.engines.protocol import Engine
+from sftbench.engines.settings import make_engine
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS
 from sftbench.facts.reference import resolve_facts
@@ -96,7 +96,7 @@ def run_demo(folder: Path, say: Say) -> Compared:
             f"--restore {','.join(map(str, PERCENTS))} -o {folder / 'compare'}"
         ),
     )
-    return run(request, _engine, say)
+    return run(request, make_engine, say)
 
 
 def level_live(demo: Demo) -> list[str]:
@@ -156,7 +156,3 @@ def tune(demo: Demo) -> Path:
             remedy="Remove it, or name another --output.",
         )
     return tuned
-
-
-def _engine(path: Path, settings: EngineSettings) -> Engine:
-    return TransformersEngine(path, dtype=settings.dtype, batch_size=settings.batch_size)

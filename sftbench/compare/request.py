@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 from sftbench.checkpoints.variants import Arithmetic
-from sftbench.engines.protocol import Engine
+from sftbench.engines.settings import EngineSettings
 from sftbench.facts.prompts import Prompt
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """What decides an engine's numbers, so that it is part of every key."""
-
-    name: str = "hf"
-    dtype: str = "float32"
-    batch_size: int = 16
-
-
-EngineFactory = Callable[[Path, EngineSettings], Engine]
-"""Makes the engine, given the base's folder; called once, and not at all if nothing is asked."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,7 @@ class Request:
     prompt: Prompt
     percents: tuple[Decimal, ...] = ()
     arithmetic: Arithmetic = "fp32"
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSettings = field(default_factory=EngineSettings)
     limit: int | None = None
     domain: str | None = None
     base_name: str = ""

@@ -24,11 +24,12 @@ from sftbench.common.digests import software_versions
 from sftbench.common.files import atomic_file, write_json
 from sftbench.common.progress import progress
 from sftbench.compare.plan import Plan, make_plan
-from sftbench.compare.request import EngineFactory, Request
+from sftbench.compare.request import Request
 from sftbench.compare.store import Store
 from sftbench.compare.summarise import Answered, items_of, lost_of, variant_results
 from sftbench.compare.weights import Weights
 from sftbench.engines.protocol import Engine
+from sftbench.engines.settings import EngineFactory
 from sftbench.report.html import render
 from sftbench.scoring.answers import Asked, ask
 

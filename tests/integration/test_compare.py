@@ -13,9 +13,10 @@ from sftbench.checkpoints.folder import open_checkpoint, read_tensors
 from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.restore import in_region
 from sftbench.checkpoints.writer import write_checkpoint
-from sftbench.compare.request import EngineSettings, Request
+from sftbench.compare.request import Request
 from sftbench.compare.run import Compared, run
 from sftbench.engines.protocol import Engine
+from sftbench.engines.settings import EngineSettings
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS
 from sftbench.facts.reference import resolve_facts

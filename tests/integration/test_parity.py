@@ -11,8 +11,9 @@ import pytest
 from sftbench.checkpoints.folder import read_tensors
 from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.writer import write_checkpoint
-from sftbench.compare.request import EngineSettings, Request
+from sftbench.compare.request import Request
 from sftbench.compare.run import run
+from sftbench.engines.settings import EngineSettings
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS
 from sftbench.facts.reference import resolve_facts

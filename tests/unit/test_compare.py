@@ -16,10 +16,11 @@ from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.cli.compare import compare
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.plan import make_plan
-from sftbench.compare.request import EngineSettings, Request
+from sftbench.compare.request import Request
 from sftbench.compare.run import Compared, run
 from sftbench.compare.select import select
 from sftbench.engines.protocol import Advance, Completion, Draws, Engine, Sampling, Scored
+from sftbench.engines.settings import EngineSettings
 from sftbench.facts.prompts import PROMPTS
 from sftbench.facts.table import FACTS, FactSet, fact_id_of
 from sftbench.mastery.card import MasteryCard, with_levels
