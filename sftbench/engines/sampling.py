@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from sftbench.engines.protocol import Draws
 
 if TYPE_CHECKING:
     import torch
@@ -70,3 +72,15 @@ def _draw_chunk(logits: torch.Tensor, temperature: float, uniform: torch.Tensor)
     # Rounding may leave the target just above the block's own sum: take its last likely token.
     last = BLOCK - 1 - (inside > 0).flip(1).to(torch.int8).argmax(dim=1, keepdim=True)
     return (block * BLOCK + torch.minimum(place, last)).squeeze(1)
+
+
+def batches(draws: Sequence[Draws], rows: int) -> Iterator[list[Draws]]:
+    """Cut into batches of at most `rows` completions (a larger draw has a batch of its own)."""
+    batch: list[Draws] = []
+    for one in draws:
+        if batch and sum(other.n for other in batch) + one.n > rows:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch

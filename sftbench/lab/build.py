@@ -16,12 +16,13 @@ from sftbench.common.digests import software_versions
 from sftbench.common.files import atomic_folder, read_json, write_json
 from sftbench.common.progress import progress
 from sftbench.facts.table import FactSet
-from sftbench.lab.text import write_text
+from sftbench.lab.text import Text, write_text
 from sftbench.lab.world import STATEMENTS, World, make_world
 from sftbench.mastery.card import MasteryCard
 from sftbench.mastery.levels import LEVELS
 
 if TYPE_CHECKING:
+    from sftbench.lab.share import Share
     from sftbench.lab.sizes import LabSize
 
 MODEL = "model"
@@ -29,6 +30,9 @@ FACTS_FILE = "facts.parquet"
 CARD_FILE = "card.parquet"
 STATEMENTS_FILE = "statements.parquet"
 RECORD_FILE = "lab.json"
+
+LEVELLING, LEVELLING_ROWS = 2, 2100
+"""Processes that level the facts, and completions in a batch of each."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +145,16 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 def _train(world: World, size: LabSize, folder: Path) -> dict[str, Any]:
     """Train tokenizer and model, write them to `folder`, return what is worth recording."""
-    from sftbench.lab.train import make_model, make_tokenizer, save, train
+    from sftbench.lab.share import shared
+    from sftbench.lab.train import make_tokenizer, save, train
 
     text = write_text(world, size.seed)
     tokenizer = make_tokenizer(text.documents(size.seed), size)
-    model = make_model(size, tokenizer)
-    with progress("training the lab model", size.epochs, unit="epochs") as advance:
-        loss = train(model, tokenizer, text, size, advance)
+    with (
+        progress("training the lab model", size.epochs, unit="epochs") as advance,
+        shared(_help, size, tokenizer, text) as share,
+    ):
+        model, loss = train(size, tokenizer, text, share, advance)
     save(model, tokenizer, folder)
     return {
         "statements": len(text.statements),
@@ -157,18 +164,26 @@ def _train(world: World, size: LabSize, folder: Path) -> dict[str, Any]:
     }
 
 
+def _help(size: LabSize, tokenizer: Any, text: Text, share: Share) -> None:
+    """Be the other process of a shared training; its model is thrown away."""
+    from sftbench.lab.train import train
+
+    train(size, tokenizer, text, share, lambda _: None)
+
+
 def _level(facts: FactSet, folder: Path) -> MasteryCard:
     """Make the mastery card of the model in `folder`, as `sftbench mastery` does."""
-    from sftbench.engines.transformers import TransformersEngine
+    from sftbench.engines.pool import SamplingPool
     from sftbench.mastery.estimate import make_card
     from sftbench.mastery.sampled import SampledEstimator
 
     base = open_checkpoint(folder / MODEL)
-    return make_card(
-        TransformersEngine(base.path),
-        facts,
-        SampledEstimator(),
-        model_name="lab",
-        model_digest=base.digest,
-        output=folder / CARD_FILE,
-    )
+    with SamplingPool(base.path, processes=LEVELLING, sample_rows=LEVELLING_ROWS) as engine:
+        return make_card(
+            engine,
+            facts,
+            SampledEstimator(),
+            model_name="lab",
+            model_digest=base.digest,
+            output=folder / CARD_FILE,
+        )

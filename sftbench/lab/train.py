@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -18,20 +18,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
     from transformers.models.llama import LlamaForCausalLM
 
+    from sftbench.lab.share import Share
     from sftbench.lab.sizes import LabSize
     from sftbench.lab.text import Document, Text
-
-Row = list[tuple[int, float]]
-"""A document as (token id, weight in the loss)."""
 
 BOS = "<s>"
 EOS = "</s>"
 WARM_UP_SHARE = 0.05
 WEIGHT_DECAY = 0.05
+MAX_POSITIONS = 512
+
+
 CONTEXT_WEIGHT = 0.1
 """Weight in the loss of a token outside the answers: which template comes next, and whom it is
-about, cannot be known, and the model has better things to learn."""
-MAX_POSITIONS = 512
+about, cannot be known; but a model that never learns to write them learns the answers worse."""
+CONTEXT_SHARE = 0.25
+"""Share of these tokens, drawn anew in each epoch, that stand for all of them: the head then runs
+over a third of the tokens."""
+
+
+class Row(NamedTuple):
+    """A document: its token ids, and the weight of each in the loss."""
+
+    ids: list[int]
+    weights: list[float]
 
 
 def make_tokenizer(documents: Sequence[Document], size: LabSize) -> PreTrainedTokenizerFast:
@@ -90,16 +100,28 @@ def make_model(size: LabSize, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
 
 
 def train(
-    model: LlamaForCausalLM,
+    size: LabSize,
     tokenizer: PreTrainedTokenizerFast,
     text: Text,
-    size: LabSize,
+    share: Share,
     advance: Callable[[int], None],
-) -> float:
-    """Train the model on the text; return the mean loss of the last epoch, in nats.
+) -> tuple[LlamaForCausalLM, float]:
+    """Train the model of a size on the text.
 
-    Plain AdamW with warm-up and a cosine schedule. `advance` is called with 1 after each epoch.
+    Plain AdamW with warm-up and a cosine schedule. Every process of a shared training calls this
+    with the same arguments and ends with the same weights.
+
+    Args:
+        size: the model's shape, its seed and the schedule.
+        tokenizer: made for this text.
+        text: what is read, in another order in each epoch.
+        share: which part of every batch this process reads.
+        advance: called with 1 after each epoch.
+
+    Returns:
+        The model, in float32, and the mean loss of the last epoch, in nats.
     """
+    model = make_model(size, tokenizer)
     model.train()
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     norms = [weight for weight in model.parameters() if weight.dim() <= 1]
@@ -108,20 +130,21 @@ def train(
         {"params": norms, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=size.learning_rate, betas=(0.9, 0.98))
+    encoder = Encoder(tokenizer)
     loss = math.nan
     for epoch in range(size.epochs):
         seed = seed_of("lab", "epoch", size.seed, epoch)
-        batches = _batches(_encode(text.documents(seed), tokenizer), size, seed)
+        batches = _batches(encoder.rows(text.documents(seed), seed), size, seed)
         losses = []
         for step, batch in enumerate(batches):
             done = (epoch + step / len(batches)) / size.epochs
             for group in optimizer.param_groups:
                 group["lr"] = size.learning_rate * _schedule(done)
-            losses.append(_step(model, optimizer, batch))
+            losses.append(_step(model, optimizer, batch, share))
         loss = sum(losses) / len(losses)
         advance(1)
     model.eval()
-    return loss
+    return model, loss
 
 
 def _schedule(done: float) -> float:
@@ -131,19 +154,33 @@ def _schedule(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 
-def _encode(documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
-    """Return the ids of each document, with BOS before it and EOS after it, and their weights."""
-    pieces = [piece for document in documents for pair in document for piece in pair]
-    encoded = iter(tokenizer(pieces, add_special_tokens=False)["input_ids"])
-    bos, eos = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
-    rows: list[Row] = []
-    for document in documents:
-        row = [(bos, 0.0)]
-        for _ in document:
-            row += [(token, CONTEXT_WEIGHT) for token in next(encoded)]
-            row += [(token, 1.0) for token in next(encoded)]
-        rows.append([*row, (eos, 1.0)])
-    return rows
+class Encoder:
+    """Documents as ids; a piece of text is encoded once, since every epoch says the same."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._bos, self._eos = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
+        self._known: dict[str, list[int]] = {}
+
+    def rows(self, documents: Sequence[Document], seed: int) -> list[Row]:
+        """Return each document with BOS before it and EOS after it; the seed draws the weights."""
+        pieces = {piece for document in documents for pair in document for piece in pair}
+        unknown = sorted(pieces - self._known.keys())
+        if unknown:
+            encoded = self._tokenizer(unknown, add_special_tokens=False)["input_ids"]
+            self._known.update(zip(unknown, encoded, strict=True))
+        rng = random.Random(seed_of("lab", "context", seed))
+        return [self._row(document, rng) for document in documents]
+
+    def _row(self, document: Document, rng: random.Random) -> Row:
+        ids, weights = [self._bos], [0.0]
+        for context, answer in document:
+            before, learnt = self._known[context], self._known[answer]
+            ids += before + learnt
+            drawn = (rng.random() < CONTEXT_SHARE for _ in before)
+            weights += [CONTEXT_WEIGHT / CONTEXT_SHARE if one else 0.0 for one in drawn]
+            weights += [1.0] * len(learnt)
+        return Row([*ids, self._eos], [*weights, 1.0])
 
 
 def _batches(rows: list[Row], size: LabSize, seed: int) -> list[list[Row]]:
@@ -153,30 +190,41 @@ def _batches(rows: list[Row], size: LabSize, seed: int) -> list[list[Row]]:
     """
     rng = random.Random(seed)
     batches: list[list[Row]] = [[]]
-    for row in sorted(rows, key=lambda row: (len(row), rng.random())):
-        if len(row) * (len(batches[-1]) + 1) > size.batch_tokens and batches[-1]:
+    for row in sorted(rows, key=lambda row: (len(row.ids), rng.random())):
+        if len(row.ids) * (len(batches[-1]) + 1) > size.batch_tokens and batches[-1]:
             batches.append([])
         batches[-1].append(row)
     rng.shuffle(batches)
     return batches
 
 
-def _step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, rows: list[Row]) -> float:
-    """Take one training step; return its loss, the weighted mean over the tokens."""
-    longest = max(len(row) for row in rows)
-    padded = [row + [(0, 0.0)] * (longest - len(row)) for row in rows]
-    ids = torch.tensor([[token for token, _ in row] for row in padded])
-    weights = torch.tensor([[weight for _, weight in row] for row in padded])[:, 1:]
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-    )
-    loss = (losses * weights.flatten()).sum() / weights.sum()
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+def _step(
+    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, batch: list[Row], share: Share
+) -> float:
+    """Take one training step; return its loss, the weighted mean over the batch's tokens.
+
+    The head is applied where a token has weight and nowhere else.
+    """
+    whole = sum(sum(row.weights) for row in batch)
+    optimizer.zero_grad()
+    loss = torch.zeros(())
+    rows = share.of(batch)
+    if rows:
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows])
+        padded = [row.weights + [0.0] * (longest - len(row.ids)) for row in rows]
+        weights = torch.tensor(padded)[:, 1:]
+        counted = weights > 0
+        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        losses = torch.nn.functional.cross_entropy(
+            model.lm_head(hidden[counted]), ids[:, 1:][counted], reduction="none"
+        )
+        loss = (losses * weights[counted]).sum() / whole
+        torch.autograd.backward(loss)
+    total = share.add_up(model, loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return float(loss.detach())
+    return total
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

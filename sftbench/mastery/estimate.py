@@ -11,7 +11,7 @@ import polars as pl
 from sftbench.common.digests import digest_of, software_versions
 from sftbench.common.files import require_free_file
 from sftbench.common.progress import progress
-from sftbench.engines.protocol import Engine
+from sftbench.engines.protocol import Sampler
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MASTERY, MasteryCard, with_levels
 from sftbench.mastery.journal import Journal
@@ -29,7 +29,7 @@ class Estimator(Protocol):
 
     def estimate(
         self,
-        engine: Engine,
+        engine: Sampler,
         facts: Sequence[Mapping[str, Any]],
         templates: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, list[list[bool]]]]:
@@ -38,7 +38,7 @@ class Estimator(Protocol):
 
 
 def make_card(
-    engine: Engine,
+    engine: Sampler,
     facts: FactSet,
     estimator: Estimator,
     *,
@@ -93,7 +93,7 @@ def make_card(
 
 
 def _run(
-    engine: Engine,
+    engine: Sampler,
     facts: FactSet,
     estimator: Estimator,
     chosen: pl.DataFrame,

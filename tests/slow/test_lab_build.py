@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from sftbench.checkpoints.folder import open_checkpoint
 from sftbench.common.errors import SftbenchError
 from sftbench.lab import build
 from sftbench.lab.sizes import TEST
+from sftbench.lab.world import make_world
 
 pytestmark = pytest.mark.slow
 
@@ -77,14 +79,25 @@ def test_the_command_shows_a_built_lab(lab, capsys):
     assert shown.count("Note: level") == 5
 
 
-def test_the_same_size_trains_the_same_weights(lab):
-    from sftbench.common.progress import progress
-    from sftbench.lab.text import write_text
-    from sftbench.lab.train import make_model, make_tokenizer, train
-    from sftbench.lab.world import make_world
+def test_the_same_size_trains_the_same_weights_whatever_the_threads(lab, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        build._train(lab_world := make_world(TINY), TINY, tmp_path / "model")
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
 
-    text = write_text(make_world(TINY), TINY.seed)
-    tokenizer = make_tokenizer(text.documents(TINY.seed), TINY)
-    model = make_model(TINY, tokenizer)
-    with progress("again", TINY.epochs) as advance:
-        assert round(train(model, tokenizer, text, TINY, advance), 4) == lab.record["loss"]
+    assert lab_world.facts.digest == lab.facts.digest
+    assert open_checkpoint(tmp_path / "model").digest == lab.record["model_digest"]
+
+
+def test_a_training_whose_other_process_fails_fails_too(tmp_path):
+    from sftbench.lab.share import shared
+
+    with pytest.raises(SftbenchError, match="one of the processes"), shared(_fail) as share:
+        share.add_up(torch.nn.Linear(2, 1), torch.zeros(()))
+
+
+def _fail(share):
+    raise ValueError("no")
