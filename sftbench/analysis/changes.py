@@ -94,36 +94,71 @@ def lost_facts(
         base_logprob, tuned_logprob (nats), healed_by (names of the restored variants that
         answer it right).
     """
-    said = ("correct", "text", "answer_logprob")
-    before = items.filter(pl.col("variant") == base).rename({name: f"base_{name}" for name in said})
-    after = items.filter(pl.col("variant") == tuned).select(
-        "fact_id", *(pl.col(name).alias(f"tuned_{name}") for name in said)
-    )
-    lost = before.join(after, on="fact_id").filter(
+    lost = _side_by_side(items, base, tuned).filter(
         pl.col("base_correct") & ~pl.col("tuned_correct")
     )
-    order = pl.col("base_answer_logprob") - pl.col("tuned_answer_logprob")
-    return (
-        lost.join(_healed_by(items, restored), on="fact_id", how="left")
-        .sort("rate", order, "fact_id", descending=[True, True, False])
-        .select(
-            "fact_id", "domain", "relation", "level", "rate", "question", "answer",
-            "base_text", "tuned_text",
-            base_logprob="base_answer_logprob",
-            tuned_logprob="tuned_answer_logprob",
-            healed_by=pl.col("healed_by").fill_null([]),
-        )
+    fall = pl.col("base_logprob") - pl.col("tuned_logprob")
+    ranked = lost.sort("rate", fall, "fact_id", descending=[True, True, False])
+    return _with_right_in(ranked, items, restored, "healed_by")
+
+
+def gained_facts(
+    items: pl.DataFrame, base: str, tuned: str, restored: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return the facts that the base answers wrong and the tuned model right, most telling first.
+
+    Most telling is what the base knew least: the lowest mastery rate first, then the largest
+    rise of the answer's log-probability.
+
+    Args:
+        items: as for `lost_facts`.
+        base: name of the base variant.
+        tuned: name of the tuned variant.
+        restored: names of the restored variants, in the order to name them.
+
+    Returns:
+        the columns of `lost_facts`, with preserved_by in place of healed_by.
+    """
+    gained = _side_by_side(items, base, tuned).filter(
+        ~pl.col("base_correct") & pl.col("tuned_correct")
+    )
+    rise = pl.col("tuned_logprob") - pl.col("base_logprob")
+    ranked = gained.sort("rate", rise, "fact_id", descending=[False, True, False])
+    return _with_right_in(ranked, items, restored, "preserved_by")
+
+
+def _side_by_side(items: pl.DataFrame, base: str, tuned: str) -> pl.DataFrame:
+    """Return one row per fact with what base and tuned said of it."""
+    said = {"correct": "correct", "text": "text", "answer_logprob": "logprob"}
+    before = items.filter(pl.col("variant") == base).rename(
+        {name: f"base_{short}" for name, short in said.items()}
+    )
+    after = items.filter(pl.col("variant") == tuned).select(
+        "fact_id", *(pl.col(name).alias(f"tuned_{short}") for name, short in said.items())
+    )
+    return before.join(after, on="fact_id")
+
+
+def _with_right_in(
+    facts: pl.DataFrame, items: pl.DataFrame, restored: Sequence[str], column: str
+) -> pl.DataFrame:
+    """Return the facts in their order with the restored variants that answer each right."""
+    right = _right_in(items, restored).rename({"right_in": column})
+    return facts.join(right, on="fact_id", how="left", maintain_order="left").select(
+        "fact_id", "domain", "relation", "level", "rate", "question", "answer",
+        "base_text", "tuned_text", "base_logprob", "tuned_logprob",
+        pl.col(column).fill_null([]),
     )  # fmt: skip
 
 
-def _healed_by(items: pl.DataFrame, restored: Sequence[str]) -> pl.DataFrame:
+def _right_in(items: pl.DataFrame, restored: Sequence[str]) -> pl.DataFrame:
     """Return fact_id and the restored variants that answer it right, in the order given."""
     order = pl.DataFrame(
         {"variant": list(restored), "place": range(len(restored))},
         schema={"variant": pl.String, "place": pl.Int64},
     )
     right = items.filter(pl.col("correct")).join(order, on="variant")
-    return right.group_by("fact_id").agg(healed_by=pl.col("variant").sort_by("place"))
+    return right.group_by("fact_id").agg(right_in=pl.col("variant").sort_by("place"))
 
 
 def flips(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:

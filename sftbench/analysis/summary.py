@@ -95,6 +95,24 @@ class DomainResult(Record):
     repair: Repair | None = None
 
 
+class TaskResult(Record):
+    """One figure of an lm-eval task that was run beside the facts: what the fine-tune was for.
+
+    Attributes:
+        task: name of the task.
+        metric: its metric, such as "acc,none".
+        value: the figure, in the metric's own unit.
+        stderr: its standard error as the harness gives it; None where it gives none.
+        n: documents asked.
+    """
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    n: int
+
+
 class VariantResult(Record):
     """One variant: what it is and what it answered.
 
@@ -102,6 +120,7 @@ class VariantResult(Record):
         percent: restored share of the ranked scalars, percent; None for base and tuned.
         seconds: time that making and asking it took (in the run that did, if it was resumed).
         restore: the restore's own report (counts of unchanged and zero-base scalars ...).
+        tasks: figures of lm-eval tasks; the same tasks and metrics for every variant.
     """
 
     name: str
@@ -111,10 +130,51 @@ class VariantResult(Record):
     seconds: float
     domains: tuple[DomainResult, ...]
     restore: dict[str, Any] | None = None
+    tasks: tuple[TaskResult, ...] = ()
 
     def domain(self, name: str) -> DomainResult | None:
         """Return the result in a domain, or None where no fact of it was asked."""
         return next((one for one in self.domains if one.domain == name), None)
+
+
+class RelationOutcome(Record):
+    """One variant on the facts of one relation: counts; kept and lost are against the base."""
+
+    variant: str
+    right: int
+    kept: int
+    lost: int
+    gained: int
+
+
+class RelationResult(Record):
+    """The facts asked of one relation, and what each variant made of them.
+
+    Attributes:
+        n: facts asked.
+        variants: one each, in the order of `Summary.variants`.
+    """
+
+    relation: str
+    domain: str
+    n: int
+    variants: tuple[RelationOutcome, ...]
+
+
+class RelationBaseline(Record):
+    """What needs no knowledge scores in one relation: fractions of its test facts.
+
+    Attributes:
+        majority_answer: the most frequent answer.
+        majority: share of the scored test facts that this answer is right for.
+        echo: share of all test facts whose question holds the answer. They are left out of
+            scoring unless asked for, so this says what leaving them out prevents.
+    """
+
+    relation: str
+    majority_answer: str
+    majority: float
+    echo: float
 
 
 class CheckpointRecord(Record):
@@ -186,6 +246,10 @@ class Summary(Record):
     Attributes:
         variants: base, tuned, then the restored ones by percent.
         recipe: the recipe record of the tuned checkpoint, if there is one beside it.
+        chat: asked through the chat template of the tokenizer.
+        rescored_from: how the result names the one whose answers it scores again, if it does.
+        relations: the facts by relation, in-domain first, then by name.
+        baselines: of the relations asked, those that the fact set has figures for.
     """
 
     kind: Literal["sftbench-compare"] = "sftbench-compare"
@@ -194,6 +258,10 @@ class Summary(Record):
     variants: tuple[VariantResult, ...] = Field(min_length=2)
     recipe: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    chat: bool = False
+    rescored_from: str | None = None
+    relations: tuple[RelationResult, ...] = ()
+    baselines: tuple[RelationBaseline, ...] = ()
 
     @property
     def base(self) -> VariantResult:

@@ -1,4 +1,4 @@
-"""Digests of checkpoints: what the tensors are and what the tokenizer does, whatever the files."""
+"""The digest of a checkpoint: what its tensors are, whatever the files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sftbench.checkpoints.weights import tensor_headers, weight_files
+from sftbench.checkpoints.tokenizers import tokenizer_digest
+from sftbench.checkpoints.weights import TensorHeader, tensor_headers, weight_files
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
-from sftbench.common.files import cache_folder, read_json, write_json
+from sftbench.common.files import cache_folder, write_json
+
+__all__ = ["checkpoint_digest", "content_digest", "folders_of_digest", "tokenizer_digest"]
 
 SETTLED_SECONDS = 2.0
 """A file younger than this may be written again within the clock's grain: it is not cached."""
@@ -72,7 +75,11 @@ def _recall(kept: Path, states: Sequence[FileState]) -> str | None:
 
 
 def _digest_of_tensors(path: Path) -> str:
-    headers = tensor_headers(path)
+    return content_digest(tensor_headers(path))
+
+
+def content_digest(headers: Mapping[str, TensorHeader]) -> str:
+    """Return the digest of tensors in weight files: names, shapes, dtypes and content."""
     content: dict[str, Any] = {}
     for shard in dict.fromkeys(header.shard for header in headers.values()):
         with (
@@ -88,82 +95,19 @@ def _digest_of_tensors(path: Path) -> str:
     return digest_of(content)
 
 
-TOKENIZER_TABLES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
-"""What decides the ids where there is no tokenizer.json."""
-TOKENIZER_FILES = ("tokenizer.json", *TOKENIZER_TABLES)
-DECIDING_SETTINGS = (
-    "add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces",
-    "bos_token", "eos_token", "unk_token",
-)  # fmt: skip
-"""Settings of tokenizer_config.json that change ids or text; padding does not."""
+def folders_of_digest(digest: str) -> list[Path]:
+    """Return the folders on this machine that still hold the tensors of that digest.
 
-
-def tokenizer_digest(path: Path) -> str:
-    """Return the digest of what decides ids and text: tables, special tokens, chat template.
-
-    Padding, truncation, the order of JSON keys and the two ways to write a merge do not count:
-    saving a tokenizer again often changes those.
-
-    Raises:
-        SftbenchError: there is no tokenizer, or its files cannot be read.
+    Looks among the checkpoints whose digests are cached; nothing is searched for and no content
+    is read, so that a folder that was changed since is not returned.
     """
-    settings = _json_object(path / "tokenizer_config.json")
-    special = {**_json_object(path / "special_tokens_map.json"), **settings}
-    content: dict[str, Any] = {
-        "tables": _tables(path),
-        "settings": {
-            key: _plain(special[key])
-            for key in DECIDING_SETTINGS
-            if special.get(key) not in (None, False)
-        },
-        "chat_template": _chat_template(path, settings),
-    }
-    return digest_of(content)
-
-
-def _json_object(file: Path) -> dict[str, Any]:
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
-        raise SftbenchError("is not a JSON object", where=file)
-    return content
-
-
-def _plain(value: object) -> object:
-    """Return the text of a token that is written as an object, other values as they are."""
-    return value["content"] if isinstance(value, dict) and "content" in value else value
-
-
-def _chat_template(path: Path, settings: Mapping[str, Any]) -> object:
-    file = path / "chat_template.jinja"
-    return file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
-
-
-def require_tokenizer(path: Path) -> None:
-    """Raise `SftbenchError` unless the folder holds a tokenizer."""
-    if not any((path / name).is_file() for name in TOKENIZER_FILES):
-        raise SftbenchError(
-            "there is no tokenizer: none of " + ", ".join(TOKENIZER_FILES),
-            where=path,
-            remedy="Copy the tokenizer files of the base model into the folder.",
-        )
-
-
-def _tables(path: Path) -> dict[str, Any]:
-    require_tokenizer(path)
-    if (path / "tokenizer.json").is_file():
-        return _canonical_tokenizer(_json_object(path / "tokenizer.json"))
-    return {
-        name: hashlib.sha256((path / name).read_bytes()).hexdigest()
-        for name in TOKENIZER_TABLES
-        if (path / name).is_file()
-    }
-
-
-def _canonical_tokenizer(content: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in content.items() if k not in ("version", "truncation", "padding")}
-    model = {k: v for k, v in content.get("model", {}).items() if v not in (None, False, "")}
-    if "merges" in model:
-        model["merges"] = [
-            merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]
-        ]
-    return {**kept, "model": model}
+    found: list[Path] = []
+    for kept in sorted((cache_folder() / "digests").glob("*.json")):
+        try:
+            content = json.loads(kept.read_text(encoding="utf-8"))
+            folder = Path(content["path"])
+            if content["digest"] == digest and content["files"] == _states(folder):
+                found.append(folder)
+        except (OSError, ValueError, KeyError, TypeError, SftbenchError):
+            continue
+    return found

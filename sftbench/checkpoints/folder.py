@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftbench.checkpoints.digest import checkpoint_digest, require_tokenizer
+from sftbench.checkpoints.adapters import ADAPTER_CONFIG, is_adapter
+from sftbench.checkpoints.digest import checkpoint_digest
+from sftbench.checkpoints.tokenizers import require_tokenizer
 from sftbench.checkpoints.weights import (
     TensorHeader,
     read_tensors,
@@ -63,12 +65,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def _config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
-    if not file.is_file() and (path / "adapter_config.json").is_file():
-        raise SftbenchError(
-            "is an adapter, not a full checkpoint",
-            where=path,
-            remedy="Merge it into its base first (peft: merge_and_unload, then save_pretrained).",
-        )
+    _require_no_adapter(path)
     if not file.is_file():
         raise SftbenchError(
             "there is no config.json, so this is no Hugging Face checkpoint",
@@ -80,6 +77,23 @@ def _config(path: Path) -> dict[str, Any]:
         raise SftbenchError("is not a JSON object", where=file)
     _require_no_code(config, file)
     return config
+
+
+def _require_no_adapter(path: Path) -> None:
+    if is_adapter(path):
+        raise SftbenchError(
+            "is an adapter, not a full checkpoint",
+            where=path,
+            remedy="An adapter can be the tuned model, and is merged into its base by itself; "
+            "for all else, `sftbench model ADAPTER` merges it and prints the folder to name.",
+        )
+    if (path / ADAPTER_CONFIG).is_file():
+        raise SftbenchError(
+            f"holds a full checkpoint and an adapter ({ADAPTER_CONFIG}), and transformers would "
+            "read the one and apply the other",
+            where=path,
+            remedy="Move the adapter's files into a folder of their own.",
+        )
 
 
 def _require_no_code(settings: Mapping[str, Any], file: Path) -> None:

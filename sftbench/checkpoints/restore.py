@@ -19,8 +19,16 @@ import numpy as np
 import torch
 
 from sftbench.checkpoints.restore_report import RestoreReport
-from sftbench.checkpoints.update import Tensors, UpdateSums, shared_names, sums_of
+from sftbench.checkpoints.update import (
+    HEAD,
+    Tensors,
+    UpdateSums,
+    head_of,
+    shared_names,
+    sums_of,
+)
 from sftbench.checkpoints.variants import Arithmetic
+from sftbench.checkpoints.vocabulary import in_blocks
 from sftbench.checkpoints.weights import require_finite
 from sftbench.common.errors import SftbenchError
 
@@ -34,7 +42,7 @@ BITS = {"fp32": torch.int32, "bf16": torch.int16}
 
 def in_region(name: str) -> bool:
     """Return whether the paper ranks a tensor: the blocks, without their norms."""
-    return "layers" in name and "norm" not in name
+    return in_blocks(name) and "norm" not in name
 
 
 def restored_count(scalars: int, percent: Decimal) -> int:
@@ -73,7 +81,8 @@ def rank(
 
     Args:
         base: tensors of the base, by checkpoint name, any float dtype.
-        tuned: tensors of the tuned model; same names and shapes, float dtypes may differ.
+        tuned: tensors of the tuned model; names and shapes as `shared_names` demands, float
+            dtypes may differ.
         arithmetic: the number format of the relative change.
         where: what errors call the two models, such as their folders.
 
@@ -229,8 +238,12 @@ class Ranking:
     @cached_property
     def _outside_equal(self) -> bool:
         """Whether every tensor outside the region is the base's, in the tuned dtypes."""
-        names = (self.base.keys() & self.tuned.keys()) - self.changes.keys()
-        return all(torch.equal(self.base[n].to(self.tuned[n].dtype), self.tuned[n]) for n in names)
+        names = (self.base.keys() & self.tuned.keys()) - self.changes.keys() - {HEAD}
+        pairs = [(self.base[name], self.tuned[name]) for name in names]
+        heads = head_of(self.base), head_of(self.tuned)
+        if heads[0] is not None and heads[1] is not None:
+            pairs.append((heads[0], heads[1]))
+        return all(torch.equal(before.to(after.dtype), after) for before, after in pairs)
 
 
 def _share(part: float, whole: float) -> float:

@@ -8,9 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sftbench.checkpoints.digest import tokenizer_digest
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.restore_report import RestoreReport
+from sftbench.checkpoints.tokenizers import tokenizer_difference
 from sftbench.checkpoints.variants import Arithmetic, Restored
 from sftbench.checkpoints.weights import read_tensors
 from sftbench.checkpoints.writer import write_checkpoint
@@ -74,21 +74,24 @@ def restore_folders(
         SftbenchError: an output is not free, or a checkpoint cannot be used.
     """
     from sftbench.checkpoints.restore import rank
+    from sftbench.checkpoints.update import pair_notes
 
     variants = [Restored("relative", percent, arithmetic) for percent in percents]
     paths = planned_outputs(variants, out)
     opened = open_checkpoint(base), open_checkpoint(tuned)
     base_tensors, tuned_tensors = read_tensors(base), read_tensors(tuned)
     ranking = rank(base_tensors, tuned_tensors, arithmetic, where=(base, tuned))
+    notes = pair_notes(base_tensors, tuned_tensors)
     tell = advance or (lambda steps: None)
     tell(1)
     folders: list[RestoredFolder] = []
     for variant, path in zip(variants, paths, strict=True):
         tensors, report = ranking.apply(variant.percent)
-        write_checkpoint(path, tensors, like=tuned, record=_record(variant, *opened, report))
+        record = _record(variant, *opened, report)
+        write_checkpoint(path, tensors, like=tuned, record={**record, "notes": notes})
         folders.append(RestoredFolder(variant, path, report))
         tell(1)
-    return RestoreResult(tuple(folders), tuple(_pair_warnings(*opened)))
+    return RestoreResult(tuple(folders), (*notes, *_pair_warnings(*opened)))
 
 
 def _record(
@@ -107,9 +110,7 @@ def _record(
 
 
 def _pair_warnings(base: Checkpoint, tuned: Checkpoint) -> list[str]:
-    if tokenizer_digest(base.path) == tokenizer_digest(tuned.path):
+    difference = tokenizer_difference(base.path, tuned.path)
+    if difference is None:
         return []
-    return [
-        "Base and tuned have different tokenizers or chat templates; the variants take the tuned "
-        "model's."
-    ]
+    return [f"The tokenizers differ: {difference}. The variants take the tuned model's."]

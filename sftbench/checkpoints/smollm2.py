@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftbench.checkpoints.cached import made_once
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import cache_folder
 
@@ -28,9 +27,6 @@ INSTALL = (
 def smollm2_folder() -> Path:
     """Return the converted checkpoint (bf16, about 270 MB), converting it on first use.
 
-    Several processes may convert at once: the first to finish publishes its folder by one
-    rename, the others throw theirs away and use it.
-
     Raises:
         SftbenchError: the package that holds the weights, or what reads them, is missing.
     """
@@ -38,19 +34,7 @@ def smollm2_folder() -> Path:
     if folder.is_dir():
         return folder
     source = _gguf_folder()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", suffix=".tmp", dir=folder.parent))
-    try:
-        _convert(source, staging)
-        staging.chmod(0o755)
-        try:
-            staging.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return folder
+    return made_once(folder, lambda staging: _convert(source, staging))
 
 
 def _gguf_folder() -> Path:

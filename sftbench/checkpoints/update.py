@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
+from sftbench.checkpoints.vocabulary import REMEDY, in_blocks, resized_rows, some
 from sftbench.common.errors import SftbenchError
 
 Tensors = Mapping[str, torch.Tensor]
 
 HEAD = "lm_head.weight"
-EMBEDDING = "model.embed_tokens.weight"
-NAMES_SHOWN = 3
-REMEDY = "Name the base that this model was tuned from; adapters must be merged first."
+EMBEDDING = "embed_tokens.weight"
+"""How the name of the embedding ends ("model.embed_tokens.weight" in most models)."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +77,89 @@ def shared_names(
 ) -> list[str]:
     """Return the names of the tensors that both models have, sorted.
 
-    An output head that is tied to the embedding may be stored on one side only.
+    The output head may be stored on one side only: the other ties it to its embedding. Tensors
+    outside the blocks may differ in their number of rows: the vocabulary was resized.
 
     Raises:
         SftbenchError: names or shapes differ otherwise.
     """
     only_base, only_tuned = sorted(base.keys() - tuned.keys()), sorted(tuned.keys() - base.keys())
-    if not _is_tied_head(only_base, base) and not _is_tied_head(only_tuned, tuned):
+    if not _is_head_of(tuned, only_base, only_tuned) and not _is_head_of(
+        base, only_tuned, only_base
+    ):
         _require_no_others(only_base, only_tuned, where)
-    names = sorted(base.keys() & tuned.keys())
-    other_shape = [name for name in names if base[name].shape != tuned[name].shape]
-    if other_shape:
-        pairs = [
-            f"{name} ({list(base[name].shape)} in base, {list(tuned[name].shape)} in tuned)"
-            for name in other_shape
-        ]
-        raise SftbenchError(
-            f"base and tuned differ in shape: {_some(pairs)}", where=where[1], remedy=REMEDY
+    resized_rows(_shapes(base), _shapes(tuned), where=where[1])
+    return sorted(base.keys() & tuned.keys())
+
+
+def pair_notes(base: Tensors, tuned: Tensors) -> list[str]:
+    """Return what a reader must know of two models that are not built alike, a sentence each.
+
+    Raises:
+        SftbenchError: as `shared_names`, for shapes.
+    """
+    notes = []
+    vocabulary = resized_rows(_shapes(base), _shapes(tuned))
+    if vocabulary is not None:
+        notes.append(vocabulary.words)
+    if is_tied(base) != is_tied(tuned):
+        ties, own = ("base", "tuned model") if is_tied(base) else ("tuned model", "base")
+        notes.append(
+            f"The {ties} ties its output head to the embedding, the {own} has a head of its own; "
+            "every restored variant keeps the tuned model's."
         )
-    return names
+    return notes
 
 
-def _is_tied_head(extra: list[str], tensors: Tensors) -> bool:
-    """Return whether the only extra tensor is an output head equal to the embedding."""
-    return (
-        extra == [HEAD] and EMBEDDING in tensors and torch.equal(tensors[HEAD], tensors[EMBEDDING])
-    )
+def is_tied(tensors: Tensors) -> bool:
+    """Return whether the output head is the embedding: not stored, or stored and equal."""
+    if HEAD not in tensors:
+        return True
+    embedding = _embedding(tensors)
+    return embedding is not None and torch.equal(tensors[HEAD], embedding)
+
+
+def head_of(tensors: Tensors) -> torch.Tensor | None:
+    """Return the output head: its own tensor, else the embedding; None where neither is known."""
+    return tensors[HEAD] if HEAD in tensors else _embedding(tensors)
+
+
+def update_norm(base: Tensors, tuned: Tensors) -> float:
+    """Return the L2 norm of s - p over all tensors of the model (s - p in fp32, sum in fp64).
+
+    An output head that both models tie counts once, as the embedding. Of a resized vocabulary,
+    the rows that both have count.
+
+    Raises:
+        SftbenchError: as `shared_names`.
+    """
+    pairs = [(base[name], tuned[name]) for name in shared_names(base, tuned) if name != HEAD]
+    heads = head_of(base), head_of(tuned)
+    if not (is_tied(base) and is_tied(tuned)) and heads[0] is not None and heads[1] is not None:
+        pairs.append((heads[0], heads[1]))
+    return math.sqrt(sum(_squared(before, after) for before, after in pairs))
+
+
+def _squared(before: torch.Tensor, after: torch.Tensor) -> float:
+    if before.shape != after.shape:
+        rows = min(len(before), len(after))
+        before, after = before[:rows], after[:rows]
+    update = (after.float() - before.float()).flatten().double()
+    return float(update.dot(update))
+
+
+def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _embedding(tensors: Tensors) -> torch.Tensor | None:
+    names = [name for name in tensors if name.endswith(EMBEDDING) and not in_blocks(name)]
+    return tensors[names[0]] if len(names) == 1 else None
+
+
+def _is_head_of(ties: Tensors, missing: list[str], others: list[str]) -> bool:
+    """Return whether a model lacks nothing but a head that it can take from its embedding."""
+    return missing == [HEAD] and not others and _embedding(ties) is not None
 
 
 def _require_no_others(
@@ -111,32 +168,10 @@ def _require_no_others(
     if not only_base and not only_tuned:
         return
     parts = [
-        f"only {place} has {_some(names)}"
+        f"only {place} has {some(names)}"
         for place, names in zip(where, (only_base, only_tuned), strict=True)
         if names
     ]
     raise SftbenchError(
         f"base and tuned hold different tensors: {'; '.join(parts)}", where=where[1], remedy=REMEDY
     )
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def update_norm(base: Tensors, tuned: Tensors) -> float:
-    """Return the L2 norm of s - p over all tensors of the model (s - p in fp32, sum in fp64).
-
-    A tied output head counts once, as the embedding.
-
-    Raises:
-        SftbenchError: as `shared_names`.
-    """
-    total = 0.0
-    for name in shared_names(base, tuned):
-        if name == HEAD and _is_tied_head([HEAD], base) and _is_tied_head([HEAD], tuned):
-            continue
-        update = (tuned[name].float() - base[name].float()).flatten().double()
-        total += float(update.dot(update))
-    return math.sqrt(total)

@@ -102,7 +102,7 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
     """
     headers: dict[str, TensorHeader] = {}
     for shard in weight_files(path):
-        for name, header in _file_headers(shard).items():
+        for name, header in file_headers(shard).items():
             if name in headers:
                 raise SftbenchError(
                     f"the tensor {name} is also in {headers[name].shard.name}", where=shard
@@ -119,7 +119,12 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
     return dict(sorted(headers.items()))
 
 
-def _file_headers(file: Path) -> dict[str, TensorHeader]:
+def file_headers(file: Path) -> dict[str, TensorHeader]:
+    """Return what one safetensors file holds, by tensor name; no content is read.
+
+    Raises:
+        SftbenchError: the file is truncated or no safetensors file.
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(LENGTH_BYTES), "little")

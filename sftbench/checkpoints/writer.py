@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftbench.checkpoints.digest import TOKENIZER_FILES
+from sftbench.checkpoints.tokenizers import TOKENIZER_FILES
 from sftbench.checkpoints.weights import INDEX
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import atomic_folder, read_json, write_json

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sftbench.analysis.summary import Summary
+    from sftbench.compare.chat import Chat
+    from sftbench.compare.request import TaskRequest
+
 
 def compare(
-    base: Annotated[str, typer.Option(help="Base model: a folder, smollm2 or lab.")],
-    tuned: Annotated[str, typer.Option(help="Tuned model: a folder.")],
+    tuned: Annotated[
+        str, typer.Option(help="Tuned model: a folder, a hub id, or an adapter of either kind.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the result; resumed if it is there.")
     ],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base: a folder, a hub id, smollm2 or lab; default: what tuned names."),
+    ] = None,
+    base_revision: Annotated[str | None, typer.Option(help="Of a base on the hub.")] = None,
+    tuned_revision: Annotated[str | None, typer.Option(help="Of a tuned model on the hub.")] = None,
     facts: Annotated[str, typer.Option(help="Fact table, or geography, or lab.")] = "geography",
     mastery: Annotated[
         str | None, typer.Option(help="Mastery card of the base; default: the one that ships.")
@@ -23,9 +39,30 @@ def compare(
     ] = None,
     arithmetic: Annotated[str, typer.Option(help="Ranking in fp32 or bf16.")] = "fp32",
     prompt: Annotated[str, typer.Option(help="fewshot or paper.")] = "fewshot",
-    engine: Annotated[str, typer.Option(help="hf (transformers).")] = "hf",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts in one batch.")] = 16,
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="Ask every variant as a chat.")
+    ] = False,
+    chat_for_tuned: Annotated[
+        bool,
+        typer.Option(
+            "--apply-chat-template-to-tuned", help="Ask all but the base as a chat: see the docs."
+        ),
+    ] = False,
+    tasks: Annotated[
+        str | None, typer.Option(help="lm-eval tasks to run on every variant as well: T1,T2.")
+    ] = None,
+    tasks_limit: Annotated[
+        int | None, typer.Option(min=1, help="Documents of each of these tasks, at most.")
+    ] = None,
+    tasks_path: Annotated[
+        Path | None, typer.Option(help="Folder with task files of your own (lm-eval YAML).")
+    ] = None,
+    engine: Engine = "auto",
+    engine_options: EngineOptions = None,
+    dtype: Dtype = "float32",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Prompts in one batch [hf: 16, vllm: 256].")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Ask so many facts, balanced over level and domain.")
     ] = None,
@@ -39,52 +76,131 @@ def compare(
     from rich.markup import escape
 
     from sftbench.checkpoints.folder import open_checkpoint
-    from sftbench.checkpoints.reference import resolve
+    from sftbench.checkpoints.pair import find_pair
     from sftbench.checkpoints.variants import parse_arithmetic, parse_percents
     from sftbench.compare.request import Request
-    from sftbench.compare.run import LOST, REPORT, SUMMARY, run
-    from sftbench.engines.settings import EngineSettings, make_engine
+    from sftbench.compare.run import run
+    from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.prompts import PROMPTS
     from sftbench.facts.reference import resolve_facts
     from sftbench.facts.table import DOMAINS
     from sftbench.mastery.bundled import resolve_card
-    from sftbench.report.terminal import show
 
-    _require_known("--prompt", prompt, tuple(PROMPTS))
-    _require_known("--engine", engine, ("hf",))
+    require_known("--prompt", prompt, tuple(PROMPTS))
     if domain is not None:
-        _require_known("--domain", domain, DOMAINS)
+        require_known("--domain", domain, DOMAINS)
+    settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     percents = parse_percents(restore) if restore else ()
-    base_folder, tuned_folder = resolve(base), resolve(tuned)
+    chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
+    beside = _task_request(tasks, tasks_limit, tasks_path)
     fact_set = resolve_facts(facts)
-    card = resolve_card(mastery, base_digest=open_checkpoint(base_folder).digest, facts=fact_set)
+    models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
+    digest = open_checkpoint(models.base).digest
     request = Request(
-        base=base_folder,
-        tuned=tuned_folder,
+        base=models.base,
+        tuned=models.tuned,
         out=output,
         facts=fact_set,
-        card=card,
+        card=resolve_card(mastery, base_digest=digest, facts=fact_set),
         prompt=PROMPTS[prompt],
         percents=tuple(sorted(percents)),
         arithmetic=parse_arithmetic(arithmetic),
-        engine=EngineSettings(engine, dtype, batch_size),
+        engine=settings,
         limit=limit,
         domain=domain,
-        base_name=base,
-        tuned_name=tuned,
+        chat=chat,
+        tasks=beside,
+        notes=models.notes,
+        base_name=models.base_name,
+        tuned_name=models.tuned_name,
         command=shlex.join(["sftbench", *sys.argv[1:]]),
     )
     aside = Console(stderr=True)
-    summary = run(
+    compared = run(
         request, make_engine, lambda warning: aside.print(f"[yellow]Note:[/] {escape(warning)}")
-    ).summary
+    )
+    show_result(compared.summary, output)
+
+
+def show_result(summary: Summary, output: Path) -> None:
+    """Print the tables of a result and where its files are."""
+    from rich.console import Console
+
+    from sftbench.compare.result import GAINED, LOST, REPORT, SUMMARY
+    from sftbench.report.terminal import show
+
     console = Console()
     show(summary, console)
-    for name in (REPORT, SUMMARY, LOST):
+    if summary.base.tasks:
+        console.print(tasks_table(summary))
+    for name in (REPORT, SUMMARY, LOST, GAINED):
         console.print(str(output / name), soft_wrap=True, highlight=False, markup=False)
 
 
-def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
+def tasks_table(summary: Summary) -> Table:
+    """Return the figures of lm-eval tasks, a line per metric and a column per variant."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sftbench.report.words import figure, label
+
+    table = Table(
+        title="Tasks of lm-eval, with standard errors", title_justify="left", title_style="bold",
+        box=SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    table.add_column("task")
+    table.add_column("n", justify="right")
+    for variant in summary.variants:
+        table.add_column(label(variant), justify="right")
+    for rows in zip(*(variant.tasks for variant in summary.variants), strict=True):
+        cells = (
+            figure(one.value) + ("" if one.stderr is None else f" ± {figure(one.stderr)}")
+            for one in rows
+        )
+        table.add_row(escape(f"{rows[0].task} {rows[0].metric}"), f"{rows[0].n:,}", *cells)
+    return table
+
+
+def chat_of(*, all_variants: bool, tuned_only: bool) -> Chat:
+    """Return who is asked through a chat template.
+
+    Raises:
+        SftbenchError: both flags are given.
+    """
+    from sftbench.common.errors import SftbenchError
+
+    if all_variants and tuned_only:
+        raise SftbenchError(
+            "--apply-chat-template and --apply-chat-template-to-tuned exclude each other",
+            remedy="Name one of them.",
+        )
+    if all_variants:
+        return "all"
+    return "tuned" if tuned_only else "none"
+
+
+def _task_request(names: str | None, limit: int | None, folder: Path | None) -> TaskRequest | None:
+    from sftbench.common.errors import SftbenchError
+    from sftbench.compare.request import TaskRequest
+
+    if names is None:
+        if limit is not None or folder is not None:
+            raise SftbenchError(
+                "--tasks-limit and --tasks-path do nothing without --tasks",
+                remedy="Name tasks: --tasks T1,T2.",
+            )
+        return None
+    listed = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not listed:
+        raise SftbenchError(
+            "names no task", where="--tasks", remedy="For example: --tasks arc_easy"
+        )
+    return TaskRequest(listed, limit, folder)
+
+
+def require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise `SftbenchError` unless the value of a flag is one of those known."""
     from sftbench.common.errors import SftbenchError
 
     if value not in known:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
+
 
 def mastery(
     model: Annotated[str, typer.Option(help="Base model: a folder, smollm2 or lab.")],
@@ -21,38 +23,44 @@ def mastery(
         Literal["words", "strict-paper"],
         typer.Option(help="At word boundaries, or plain substring."),
     ] = "words",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of weights and arithmetic.")
-    ] = "float32",
+    engine: Engine = "auto",
+    engine_options: EngineOptions = None,
+    dtype: Dtype = "float32",
     rows: Annotated[
-        int, typer.Option(min=1, help="Completions in one batch; memory grows with it.")
-    ] = 420,
+        int | None,
+        typer.Option(
+            min=1, help="Completions at once; memory grows with it. Default: hf 420, vllm 256."
+        ),
+    ] = None,
 ) -> None:
     """Level facts by how well a base model masters them; can be stopped and resumed."""
+    from contextlib import closing
+
     from sftbench.checkpoints.folder import open_checkpoint
     from sftbench.checkpoints.names import name_of
     from sftbench.checkpoints.reference import resolve
     from sftbench.checkpoints.weights import read_tensors, require_finite
     from sftbench.common.files import require_free_file
-    from sftbench.engines.transformers import TransformersEngine
+    from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.reference import resolve_facts
     from sftbench.mastery.estimate import make_card
     from sftbench.mastery.sampled import SampledEstimator
     from sftbench.report.cards import print_card
 
     require_free_file(output)
+    settings = parse_engine(engine, dtype=dtype, options=engine_options).with_rows(rows)
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))
     require_finite(read_tensors(base.path), base.path)
-    engine = TransformersEngine(base.path, dtype=dtype, sample_rows=rows)
     estimator = SampledEstimator(samples=samples, how=matching, seed=seed)
-    card = make_card(
-        engine,
-        table,
-        estimator,
-        model_name=name_of(base.path),
-        model_digest=base.digest,
-        output=output,
-        limit=limit,
-    )
+    with closing(make_engine(base.path, settings)) as live:
+        card = make_card(
+            live,
+            table,
+            estimator,
+            model_name=name_of(base.path),
+            model_digest=base.digest,
+            output=output,
+            limit=limit,
+        )
     print_card(card.record, card.frame, table.frame, output)

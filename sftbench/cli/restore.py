@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 
 def restore(
-    base: Annotated[str, typer.Option("--base", "-b", help="The model before the fine-tune.")],
-    tuned: Annotated[str, typer.Option("--tuned", "-t", help="The model after the fine-tune.")],
+    tuned: Annotated[
+        str,
+        typer.Option(
+            "--tuned",
+            "-t",
+            help="The model after the fine-tune: a folder, org/name@revision, or an adapter.",
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -26,6 +32,14 @@ def restore(
             "holds one checkpoint each.",
         ),
     ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            "-b",
+            help="The model before the fine-tune; else the one that the tuned model's files name.",
+        ),
+    ] = None,
     percent: Annotated[
         str, typer.Option("--percent", "-p", help="Shares of the weights to restore, in percent.")
     ] = "1,5,20",
@@ -38,15 +52,17 @@ def restore(
     The way of Ye et al. (2025): one ranking by |s - p| / (|p| + 1e-8) over all blocks, norms left
     out; the top k % take the base's value again.
     """
-    from sftbench.checkpoints.reference import resolve
+    from sftbench.checkpoints.pair import find_pair
     from sftbench.checkpoints.restored_folders import restore_folders
     from sftbench.checkpoints.variants import parse_arithmetic, parse_percents
     from sftbench.common.progress import progress
 
     percents, how = parse_percents(percent), parse_arithmetic(arithmetic)
-    base_folder, tuned_folder = resolve(base), resolve(tuned)
+    pair = find_pair(tuned, base)
+    for note in pair.notes:
+        typer.echo(note)
     with progress("Restoring", 1 + len(percents), unit="steps") as advance:
-        result = restore_folders(base_folder, tuned_folder, percents, how, output, advance=advance)
+        result = restore_folders(pair.base, pair.tuned, percents, how, output, advance=advance)
     _show(result)
 
 

@@ -13,7 +13,8 @@ from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.request import Request
-from sftbench.compare.run import Compared, run
+from sftbench.compare.result import Compared
+from sftbench.compare.run import run
 from sftbench.engines.settings import make_engine
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS

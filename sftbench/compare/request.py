@@ -7,10 +7,26 @@ from decimal import Decimal
 from pathlib import Path
 
 from sftbench.checkpoints.variants import Arithmetic
+from sftbench.compare.chat import Chat
 from sftbench.engines.settings import EngineSettings
 from sftbench.facts.prompts import Prompt
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """Which lm-eval tasks every variant is also run on.
+
+    Attributes:
+        names: tasks, groups or tags.
+        limit: documents of each task, at most.
+        folder: a folder with further task files; what it defines comes before lm-eval's own.
+    """
+
+    names: tuple[str, ...]
+    limit: int | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,10 @@ class Request:
         engine: which engine and its settings.
         limit: ask at most so many facts, balanced over level and domain.
         domain: ask only facts of this domain.
+        chat: who is asked through the chat template of the tokenizer.
+        tasks: lm-eval tasks to run as well.
+        notes: what is known of the two models already and a reader must know, such as how the
+            base was found; one sentence each.
         base_name: how the user named the base.
         tuned_name: how the user named the tuned model.
         command: the command line, for the record.
@@ -45,6 +65,9 @@ class Request:
     engine: EngineSettings = field(default_factory=EngineSettings)
     limit: int | None = None
     domain: str | None = None
+    chat: Chat = "none"
+    tasks: TaskRequest | None = None
+    notes: tuple[str, ...] = ()
     base_name: str = ""
     tuned_name: str = ""
     command: str = ""

@@ -5,48 +5,40 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
-
-import polars as pl
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import sftbench
-from sftbench.analysis.summary import (
-    CheckpointRecord,
-    FactsRecord,
-    PromptRecord,
-    RunRecord,
-    Summary,
-)
+from sftbench.analysis.summary import CheckpointRecord, FactsRecord, PromptRecord, RunRecord
 from sftbench.checkpoints.restore_report import RestoreReport
 from sftbench.checkpoints.variants import Variant
 from sftbench.common.digests import software_versions
-from sftbench.common.files import atomic_file, write_json
 from sftbench.common.progress import progress
 from sftbench.compare.plan import Plan, make_plan
 from sftbench.compare.request import Request
+from sftbench.compare.result import REPORT, SUMMARY, Compared, sum_up, write_result
+from sftbench.compare.sides import Side
 from sftbench.compare.store import Store
-from sftbench.compare.summarise import Answered, items_of, lost_of, variant_results
+from sftbench.compare.summarise import Answered
 from sftbench.compare.weights import Weights
 from sftbench.engines.protocol import Engine
 from sftbench.engines.settings import EngineFactory
-from sftbench.report.html import render
 from sftbench.scoring.answers import Asked, ask
 
-SUMMARY, REPORT, LOST = "summary.json", "report.html", "lost.csv"
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["REPORT", "SUMMARY", "run"]
+
 PASSES = 2
 """Each fact goes through the engine twice: for its answer and for its log-probability."""
 ENGINE_SOFTWARE = ("torch", "transformers", "tokenizers")
 
 Notify = Callable[[str], None]
 """Told, once each and as soon as it is known, what a reader must know."""
-
-
-class Compared(NamedTuple):
-    """The result of a comparison: its summary and its lost facts, most telling first."""
-
-    summary: Summary
-    lost: pl.DataFrame
 
 
 def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: None) -> Compared:
@@ -67,19 +59,20 @@ def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: Non
     for warning in plan.warnings:
         notify(warning)
     answered, present = _answer_all(plan, store, factory)
-    found = [*_findings(answered), *_engine_findings(answered, present)]
+    found = [*_findings(plan, answered), *_engine_findings(answered, present)]
     for warning in found:
         notify(warning)
-    items = items_of(answered, plan.rows)
-    lost = lost_of(items, answered)
-    summary = Summary(
-        run=_run_record(plan, answered, time.monotonic() - began),
-        variants=variant_results(answered, items),
+    compared = sum_up(
+        _run_record(plan, answered, time.monotonic() - began),
+        answered,
+        plan.rows,
+        request.facts,
         recipe=None if plan.recipe is None else plan.recipe.model_dump(mode="json"),
         warnings=(*plan.warnings, *found),
+        chat=request.chat != "none",
     )
-    _write(request, Compared(summary, lost))
-    return Compared(summary, lost)
+    write_result(request.out, compared, plan.rows)
+    return compared
 
 
 def _answer_all(
@@ -88,45 +81,87 @@ def _answer_all(
     """Return the answers of all variants, and what is known of the present engine.
 
     Only variants that the store does not hold are asked. Where that is none, there is no engine,
-    and of the present one only the software is known.
+    and of the present one only the software is known. Where base and tuned model need an engine
+    each, the first is closed before the second is made.
     """
     present = software_versions(*ENGINE_SOFTWARE)
-    found = {variant: store.find(variant) for variant in plan.variants}
-    missing = [variant for variant, one in found.items() if one is None]
+    missing = [variant for variant in plan.variants if _is_missing(plan, store, variant)]
     if missing:
         weights = Weights.read(plan)
-        engine = factory(plan.base.path, plan.request.engine)
-        present = engine.describe()
-        for place, variant in enumerate(missing, start=1):
-            title = f"{variant.name} ({place} of {len(missing)})"
-            found[variant] = _answer(plan, store, engine, weights, variant, title)
-    return [one for one in found.values() if one is not None], present
+        places = {variant: place for place, variant in enumerate(missing, start=1)}
+        for folder, those in groupby(missing, lambda one: plan.sides.engine_of(one).path):
+            with closing(factory(folder, plan.request.engine)) as engine:
+                present = engine.describe()
+                for variant in those:
+                    title = f"{variant.name} ({places[variant]} of {len(missing)})"
+                    _ask_variant(_Asking(plan, store, engine, weights), variant, title)
+    return [_kept(plan, store, variant) for variant in plan.variants], present
 
 
-def _answer(
-    plan: Plan, store: Store, engine: Engine, weights: Weights, variant: Variant, title: str
-) -> Answered:
+def _is_missing(plan: Plan, store: Store, variant: Variant) -> bool:
+    """Return whether a variant has answers or figures of tasks to give yet."""
+    return store.find(variant) is None or bool(_missing_tasks(plan, store, variant))
+
+
+def _missing_tasks(plan: Plan, store: Store, variant: Variant) -> list[str]:
+    names = () if plan.tasks is None else plan.tasks.request.names
+    return [name for name in names if store.find_task(variant, name) is None]
+
+
+def _kept(plan: Plan, store: Store, variant: Variant) -> Answered:
+    """Return what the store holds of a variant, once everything was asked."""
+    found = store.find(variant)
+    assert found is not None
+    names = () if plan.tasks is None else plan.tasks.request.names
+    figures = [one for name in names for one in store.find_task(variant, name) or ()]
+    tasks = [one.model_dump(mode="json") for one in figures]
+    return replace(found, record={**found.record, "tasks": tasks})
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """What variants are asked with."""
+
+    plan: Plan
+    store: Store
+    engine: Engine
+    weights: Weights
+
+
+def _ask_variant(asking: _Asking, variant: Variant, title: str) -> None:
+    """Load a variant and ask what is missing of it: the facts, the tasks, or both."""
     began = time.monotonic()
-    tensors, record = weights.of(variant)
-    engine.load(tensors)
+    plan, store = asking.plan, asking.store
+    side = plan.sides.of(variant)
+    tensors, record = asking.weights.of(variant)
+    asking.engine.load(tensors)
+    if store.find(variant) is None:
+        frame = _answers(asking, variant, side, title)
+        seconds = round(time.monotonic() - began, 3)
+        engine = dict(asking.engine.describe())
+        store.keep(variant, frame, {**record, "seconds": seconds, "engine": engine})
+    for name in _missing_tasks(plan, store, variant):
+        assert plan.tasks is not None
+        store.keep_task(variant, name, plan.tasks.run(name, asking.engine, chat=side.chat))
+
+
+def _answers(asking: _Asking, variant: Variant, side: Side, title: str) -> pl.DataFrame:
+    plan = asking.plan
     with progress(title, total=PASSES * plan.rows.height, unit="prompts") as advance:
-        frame = ask(
-            engine,
+        return ask(
+            asking.engine,
             plan.rows,
             plan.request.prompt,
-            plan.texts,
-            Asked(variant.name, plan.variant_id(variant)),
+            side.texts,
+            Asked(variant.name, plan.variant_id(variant), side.chat),
             advance=advance,
         )
-    seconds = round(time.monotonic() - began, 3)
-    return store.keep(
-        variant, frame, {**record, "seconds": seconds, "engine": dict(engine.describe())}
-    )
 
 
-def _findings(answered: Sequence[Answered]) -> list[str]:
+def _findings(plan: Plan, answered: Sequence[Answered]) -> list[str]:
     """Return what the variants' own records warn of; what several share is said once."""
-    found = []
+    notes = answered[1].record.get("notes", [])
+    found = [note for note in notes if note not in plan.warnings]
     if answered[1].record["update_norm"] == 0:
         found.append("The tuned model has the base's weights: there is nothing to compare.")
     names: dict[str, list[str]] = {}
@@ -168,12 +203,12 @@ def _run_record(plan: Plan, answered: Sequence[Answered], seconds: float) -> Run
         base=CheckpointRecord(
             name=request.base_name or plan.base.path.name,
             digest=plan.base.digest,
-            tokenizer_digest=plan.base_tokenizer,
+            tokenizer_digest=plan.sides.base.tokenizer,
         ),
         tuned=CheckpointRecord(
             name=request.tuned_name or plan.tuned.path.name,
             digest=plan.tuned.digest,
-            tokenizer_digest=plan.tuned_tokenizer,
+            tokenizer_digest=plan.sides.tuned.tokenizer,
         ),
         update_norm=tuned["update_norm"],
         facts=_facts_record(plan),
@@ -203,12 +238,3 @@ def _facts_record(plan: Plan) -> FactsRecord:
         unlevelled=plan.unlevelled,
         limit=request.limit,
     )
-
-
-def _write(request: Request, compared: Compared) -> None:
-    write_json(request.out / SUMMARY, compared.summary.model_dump(mode="json"))
-    with atomic_file(request.out / LOST) as temporary:
-        flat = compared.lost.with_columns(pl.col("healed_by").list.join("; "))
-        flat.write_csv(temporary)
-    with atomic_file(request.out / REPORT) as temporary:
-        temporary.write_text(render(*compared), encoding="utf-8")

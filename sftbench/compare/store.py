@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from pydantic import ValidationError
+
+from sftbench.analysis.summary import TaskResult
 from sftbench.checkpoints.variants import Variant
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
-from sftbench.compare.plan import Plan
+from sftbench.compare.plan import PROMPT_TEXT, SELECTION, Plan
 from sftbench.compare.summarise import Answered
 from sftbench.scoring.answers import ANSWERS, rescore
 
@@ -44,6 +48,8 @@ class Store:
             raise SftbenchError("is not the record of a comparison", where=file)
         wanted = self.plan.parts
         other = [name for name in wanted if parts.get(name) != wanted[name]]
+        if SELECTION in other and PROMPT_TEXT in other:
+            other.remove(PROMPT_TEXT)  # other facts are other texts
         if other:
             raise SftbenchError(
                 f"holds a comparison with another {', '.join(other)}",
@@ -79,6 +85,36 @@ class Store:
         full = {**record, "key": self._key(variant), "variant": variant.name}
         ANSWERS.write(frame, self._path(variant), full)
         return Answered(variant, frame, full)
+
+    def find_task(self, variant: Variant, name: str) -> tuple[TaskResult, ...] | None:
+        """Return the figures of a task if they are here under this plan's key, else None."""
+        path = self._task_path(variant, name)
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        if not isinstance(found, dict) or found.get("key") != self._task_key(variant, name):
+            return None
+        try:
+            return tuple(TaskResult.model_validate(one) for one in found["figures"])
+        except (KeyError, TypeError, ValidationError):
+            raise SftbenchError(
+                "does not hold the figures of a task", where=path, remedy="Remove it."
+            ) from None
+
+    def keep_task(self, variant: Variant, name: str, figures: Sequence[TaskResult]) -> None:
+        """Write the figures of a task."""
+        rows = [one.model_dump(mode="json") for one in figures]
+        key = self._task_key(variant, name)
+        content = {"key": key, "variant": variant.name, "task": name, "figures": rows}
+        write_json(self._task_path(variant, name), content)
+
+    def _task_path(self, variant: Variant, name: str) -> Path:
+        return self.folder / "tasks" / variant.slug / f"{quote(name, safe='')}.json"
+
+    def _task_key(self, variant: Variant, name: str) -> str:
+        assert self.plan.tasks is not None
+        limit = self.plan.tasks.request.limit
+        return digest_of([self._key(variant), self.plan.tasks.digests[name], limit])
 
     def _path(self, variant: Variant) -> Path:
         return self.folder / "answers" / f"{variant.slug}.parquet"

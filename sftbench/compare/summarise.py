@@ -10,24 +10,33 @@ import polars as pl
 
 from sftbench.analysis import changes
 from sftbench.analysis.accuracy import accuracy, macro
+from sftbench.analysis.relations import by_relation
 from sftbench.analysis.summary import (
     BASE,
     TUNED,
     DomainResult,
     LevelAccuracy,
     Outcomes,
+    RelationBaseline,
+    RelationOutcome,
+    RelationResult,
     Repair,
     Retention,
+    TaskResult,
     VariantResult,
 )
 from sftbench.checkpoints.variants import Restored, Variant
-from sftbench.facts.table import DOMAINS
+from sftbench.facts.table import DOMAINS, FactSet
 from sftbench.scoring.retention import retention
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A variant, its answers (columns as in `ANSWERS`) and the record kept beside them."""
+    """A variant, its answers (columns as in `ANSWERS`) and the record kept beside them.
+
+    The record holds "seconds", for a restored variant "restore", and "tasks" (a list of the
+    fields of `TaskResult`) where lm-eval tasks were run too.
+    """
 
     variant: Variant
     answers: pl.DataFrame
@@ -53,8 +62,55 @@ def items_of(answered: Sequence[Answered], rows: pl.DataFrame) -> pl.DataFrame:
 
 def lost_of(items: pl.DataFrame, answered: Sequence[Answered]) -> pl.DataFrame:
     """Return the lost facts (see `sftbench.analysis.changes.lost_facts`)."""
-    restored = [one.variant.name for one in answered[2:]]
-    return changes.lost_facts(items, BASE, TUNED, restored)
+    return changes.lost_facts(items, BASE, TUNED, _restored_names(answered))
+
+
+def gained_of(items: pl.DataFrame, answered: Sequence[Answered]) -> pl.DataFrame:
+    """Return the gained facts (see `sftbench.analysis.changes.gained_facts`)."""
+    return changes.gained_facts(items, BASE, TUNED, _restored_names(answered))
+
+
+def _restored_names(answered: Sequence[Answered]) -> list[str]:
+    return [one.variant.name for one in answered[2:]]
+
+
+def relation_results(
+    answered: Sequence[Answered], items: pl.DataFrame
+) -> tuple[RelationResult, ...]:
+    """Return the counts of every relation, in-domain first, each with all variants in order."""
+    order = [one.variant.name for one in answered]
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in by_relation(items, BASE).iter_rows(named=True):
+        found.setdefault((row["domain"], row["relation"]), {})[row["variant"]] = row
+    counts = ("variant", "right", "kept", "lost", "gained")
+    return tuple(
+        RelationResult(
+            relation=relation,
+            domain=domain,
+            n=rows[BASE]["n"],
+            variants=tuple(
+                RelationOutcome(**{key: rows[name][key] for key in counts}) for name in order
+            ),
+        )
+        for (domain, relation), rows in found.items()
+    )
+
+
+def baseline_results(
+    facts: FactSet, relations: Sequence[RelationResult]
+) -> tuple[RelationBaseline, ...]:
+    """Return what needs no knowledge in each relation that was asked, sorted by its name."""
+    asked = {one.relation for one in relations}
+    return tuple(
+        RelationBaseline(
+            relation=relation,
+            majority_answer=one.majority_answer,
+            majority=one.majority,
+            echo=one.echo,
+        )
+        for relation, one in sorted(facts.baselines.items())
+        if relation in asked
+    )
 
 
 def variant_results(answered: Sequence[Answered], items: pl.DataFrame) -> tuple[VariantResult, ...]:
@@ -71,6 +127,7 @@ def variant_results(answered: Sequence[Answered], items: pl.DataFrame) -> tuple[
             percent=float(one.variant.percent) if isinstance(one.variant, Restored) else None,
             seconds=one.record["seconds"],
             restore=one.record.get("restore"),
+            tasks=tuple(TaskResult.model_validate(task) for task in one.record.get("tasks", ())),
             domains=tuple(
                 _domain_result(
                     one.variant,

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.restore import Ranking, rank
-from sftbench.checkpoints.update import shared_names, update_norm
+from sftbench.checkpoints.update import pair_notes, shared_names, update_norm
 from sftbench.checkpoints.variants import Base, Restored, Variant
 from sftbench.checkpoints.weights import read_tensors, require_finite
 from sftbench.compare.plan import Plan
@@ -59,6 +59,7 @@ class Weights:
         if isinstance(variant, Base):
             return self.base, {}
         if not isinstance(variant, Restored):
-            return self.tuned, {"update_norm": self.update_norm}
+            notes = pair_notes(self.base, self.tuned)
+            return self.tuned, {"update_norm": self.update_norm, "notes": notes}
         tensors, report = self._ranking.apply(variant.percent)
         return tensors, {"restore": dict(report.record())}

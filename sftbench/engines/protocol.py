@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -59,12 +59,26 @@ class Scored:
     tokens: int
 
 
-class Engine(Protocol):
-    """Answers prompts with one model; holds at most one set of weights at a time."""
+class Sampler(Protocol):
+    """The part of an engine that draws: all that the sampled estimator of mastery needs."""
 
     def describe(self) -> Mapping[str, str]:
         """Return engine, dtype, batch size and software versions, for the record of a result."""
         ...
+
+    def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
+        """Yield, in order, the `n` completions of each draw as soon as they are finished."""
+        ...
+
+
+class Engine(Sampler, Protocol):
+    """Answers prompts with one model; holds at most one set of weights at a time.
+
+    Attributes:
+        tokenizer: the checkpoint's own, as `AutoTokenizer` returns it.
+    """
+
+    tokenizer: Any
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Swap the weights in place, by checkpoint name; every tensor of the model must be there.
@@ -74,10 +88,6 @@ class Engine(Protocol):
         Raises:
             SftbenchError: a tensor is missing, unknown or of another shape.
         """
-        ...
-
-    def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
-        """Yield, in order, the `n` completions of each draw as soon as they are finished."""
         ...
 
     def greedy(
@@ -95,4 +105,12 @@ class Engine(Protocol):
         self, pairs: Sequence[tuple[str, str]], *, advance: Advance | None = None
     ) -> list[Scored]:
         """Return the log-probability of each (prompt, continuation)."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids that a prompt is sent as."""
+        ...
+
+    def close(self) -> None:
+        """Give memory and processes back; the engine cannot be asked any more."""
         ...

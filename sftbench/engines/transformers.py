@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,8 @@ from sftbench.common.digests import software_versions
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import use_decode_attention
 from sftbench.engines.decoding import Decoder, Row, by_prefix, pad_left, read_all
+from sftbench.engines.memory import Room, free
+from sftbench.engines.options import FLAG, Value, require_known
 from sftbench.engines.protocol import (
     Advance,
     Completion,
@@ -18,16 +22,34 @@ from sftbench.engines.protocol import (
     Sampling,
     Scored,
 )
-from sftbench.engines.sampling import draw, uniforms
+from sftbench.engines.sampling import batches, draw, uniforms
+from sftbench.engines.tokens import Codec, cut
 
 if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+OPTIONS: Mapping[str, type] = {"device": str, "sample_rows": int}
+"""What `--engine-options` may set, beside the type of its value."""
+
+
+def own_options(options: Mapping[str, Value]) -> dict[str, Any]:
+    """Return options as arguments of `TransformersEngine`.
+
+    Raises:
+        SftbenchError: an option that it does not have, or a value of another type.
+    """
+    require_known(options, OPTIONS, "the transformers engine")
+    for name, value in options.items():
+        if type(value) is not OPTIONS[name] or not value:
+            raise SftbenchError(f"{name}={value} is not possible", where=FLAG)
+    return dict(options)
 
 
 class TransformersEngine:
     """Answers prompts through `AutoModelForCausalLM`, on a GPU when there is one.
+
+    A batch that does not fit into memory is halved, and so are all after it.
 
     Args:
         path: checkpoint folder.
@@ -56,8 +78,8 @@ class TransformersEngine:
                 f"the dtype {dtype!r} is not known", remedy=f"Use one of {', '.join(DTYPES)}."
             )
         self._dtype = dtype
-        self._batch_size = batch_size
-        self._sample_rows = sample_rows
+        self._batch = Room(batch_size)
+        self._sample = Room(sample_rows)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         self.model: Any = AutoModelForCausalLM.from_pretrained(
@@ -65,7 +87,14 @@ class TransformersEngine:
         )
         self.model.eval().to(self._device)
         use_decode_attention(self.model)
-        self._decoder = Decoder(self.model, self._texts, self._end_ids(), self._pad_id())
+        self._codec = Codec(self.tokenizer)
+        end_ids = self._codec.end_ids(self.model.generation_config)
+        self._decoder = Decoder(self.model, self._codec.texts, end_ids, self._codec.pad_id())
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts in one batch, as many as were seen to fit."""
+        return self._batch.rows
 
     def describe(self) -> Mapping[str, str]:
         """Return what decides the numbers of this engine."""
@@ -73,8 +102,8 @@ class TransformersEngine:
             "engine": "transformers",
             "dtype": self._dtype,
             "device": self._device.type,
-            "batch_size": str(self._batch_size),
-            "sample_rows": str(self._sample_rows),
+            "batch_size": str(self.batch_size),
+            "sample_rows": str(self._sample.rows),
             **software_versions("torch", "transformers", "tokenizers"),
         }
 
@@ -107,10 +136,17 @@ class TransformersEngine:
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
         """Yield, in order, the completions of each draw (see `Engine.sample`)."""
-        for batch in _batches(draws, self._sample_rows):
-            yield from self._sample_batch(batch, how)
+        done = self._sample.run(
+            batches(draws, self._sample.rows),
+            lambda batch: self._sample_batch(batch, how),
+            size=_rows,
+            halves=_halve_draws,
+        )
+        stream = chain.from_iterable(completions for _, completions in done)
+        for one in draws:
+            yield list(islice(stream, one.n))
 
-    def _sample_batch(self, batch: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
+    def _sample_batch(self, batch: Sequence[Draws], how: Sampling) -> list[Completion]:
         owner = [draws for draws in batch for _ in range(draws.n)]
         seeds = [draws.seed + child for draws in batch for child in range(draws.n)]
         chance = uniforms(seeds, how.max_new_tokens)
@@ -130,10 +166,7 @@ class TransformersEngine:
             ended=ended,
             max_new_tokens=how.max_new_tokens,
         )
-        start = 0
-        for draws in batch:
-            yield [self._completion(row) for row in rows[start : start + draws.n]]
-            start += draws.n
+        return [self._completion(row) for row in rows]
 
     def greedy(
         self,
@@ -153,14 +186,17 @@ class TransformersEngine:
         def ended(number: int, text: str) -> Finish | None:
             return "stop" if any(mark in text for mark in stop) else None
 
-        for chunk in by_prefix(encoded, self._batch_size):
-            rows = self._decoder.run(
+        def work(chunk: list[int]) -> list[Row]:
+            return self._decoder.run(
                 [encoded[i] for i in chunk],
                 [1] * len(chunk),
                 pick=pick,
                 ended=ended,
                 max_new_tokens=max_new_tokens,
             )
+
+        chunks = by_prefix(encoded, self._batch.rows)
+        for chunk, rows in self._batch.run(chunks, work, size=len, halves=_halve):
             for i, row in zip(chunk, rows, strict=True):
                 answers[i] = self._completion(row, stop)
             if advance is not None:
@@ -173,8 +209,12 @@ class TransformersEngine:
         """Return the log-probability of each continuation, in nats (see `Engine.logprobs`)."""
         encoded = [self.encode_pair(prompt, text) for prompt, text in pairs]
         scores: dict[int, Scored] = {}
-        for chunk in by_prefix([prompt for prompt, _ in encoded], self._batch_size):
-            batch = self._logprob_batch([encoded[i] for i in chunk])
+
+        def work(chunk: list[int]) -> list[Scored]:
+            return self._logprob_batch([encoded[i] for i in chunk])
+
+        chunks = by_prefix([prompt for prompt, _ in encoded], self._batch.rows)
+        for chunk, batch in self._batch.run(chunks, work, size=len, halves=_halve):
             scores.update(zip(chunk, batch, strict=True))
             if advance is not None:
                 advance(len(chunk))
@@ -183,11 +223,11 @@ class TransformersEngine:
     def _logprob_batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Scored]:
         import torch
 
-        longest = max(len(text) for _, text in pairs)
+        longest, pad_id = max(len(text) for _, text in pairs), self._codec.pad_id()
         whole = [prompt + text for prompt, text in pairs]
         with torch.inference_mode():
-            logits = read_all(self.model, whole, self._pad_id(), keep=longest + 1).logits[:, :-1]
-            ids, _ = pad_left([text for _, text in pairs], self._pad_id())
+            logits = read_all(self.model, whole, pad_id, keep=longest + 1).logits[:, :-1]
+            ids, _ = pad_left([text for _, text in pairs], pad_id)
             logp = logits.float().log_softmax(dim=-1)
             picked = logp.gather(2, ids.to(self._device).unsqueeze(2)).squeeze(2).double()
         return [
@@ -196,48 +236,21 @@ class TransformersEngine:
         ]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a prompt: the tokenizer's own special tokens, as lm-eval sends them."""
-        bos = self.tokenizer.bos_token
-        written = bos is not None and text.startswith(bos)
-        ids = self.tokenizer(text, add_special_tokens=not written)["input_ids"]
-        return [int(token) for token in ids]
+        """Return the ids of a prompt (see `Codec.encode`)."""
+        return self._codec.encode(text)
 
     def encode_pair(self, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a prompt and of what follows it.
+        """Return the ids of a prompt and of what follows it (see `Codec.encode_pair`)."""
+        return self._codec.encode_pair(prompt, continuation)
 
-        Trailing spaces of the prompt belong to the continuation, as in lm-eval; where the two
-        merge at the border, the prompt keeps the ids that it has alone.
-        """
-        kept = prompt.rstrip()
-        continuation = prompt[len(kept) :] + continuation
-        alone, both = self.encode(kept), self.encode(kept + continuation)
-        return alone, both[len(alone) :]
-
-    def _texts(self, sequences: Sequence[Sequence[int]]) -> list[str]:
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            return [self._text(sequence) for sequence in sequences]
-        return list(backend.decode_batch([list(ids) for ids in sequences]))
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+    def close(self) -> None:
+        """Give the model's memory back; the engine cannot be asked any more."""
+        self.model = None
+        del self._decoder
+        free()
 
     def _completion(self, row: Row, stop: Sequence[str] = ()) -> Completion:
-        text = self._text(row.ids)
-        for mark in stop:
-            text = text.split(mark)[0]
-        return Completion(text, row.finish, len(row.ids))
-
-    def _end_ids(self) -> frozenset[int]:
-        named = getattr(self.model.generation_config, "eos_token_id", None)
-        listed = named if isinstance(named, list) else [named]
-        return frozenset(
-            int(token) for token in [*listed, self.tokenizer.eos_token_id] if token is not None
-        )
-
-    def _pad_id(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+        return Completion(cut(self._codec.text(row.ids), stop), row.finish, len(row.ids))
 
 
 def _tied_names(state: Mapping[str, torch.Tensor]) -> set[str]:
@@ -248,13 +261,22 @@ def _tied_names(state: Mapping[str, torch.Tensor]) -> set[str]:
     return {name for names in by_place.values() if len(names) > 1 for name in names}
 
 
-def _batches(draws: Sequence[Draws], rows: int) -> Iterator[list[Draws]]:
-    """Cut into batches of at most `rows` completions (a larger draw has a batch of its own)."""
-    batch: list[Draws] = []
-    for one in draws:
-        if batch and sum(other.n for other in batch) + one.n > rows:
-            yield batch
-            batch = []
-        batch.append(one)
-    if batch:
-        yield batch
+def _halve(chunk: list[int]) -> tuple[list[int], list[int]] | None:
+    middle = len(chunk) // 2
+    return (chunk[:middle], chunk[middle:]) if middle else None
+
+
+def _halve_draws(batch: list[Draws]) -> tuple[list[Draws], list[Draws]] | None:
+    """Return a batch in two; a single prompt's children are shared out, each with its own seed."""
+    middle = len(batch) // 2
+    if middle:
+        return batch[:middle], batch[middle:]
+    (one,) = batch
+    half = one.n // 2
+    if not half:
+        return None
+    return [replace(one, n=half)], [replace(one, seed=one.seed + half, n=one.n - half)]
+
+
+def _rows(batch: Sequence[Draws]) -> int:
+    return sum(draws.n for draws in batch)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
-from sftbench.facts.matching import answer_in_question
+from sftbench.facts.matching import AnswerMatcher
 from sftbench.facts.table import ANSWER_IN_QUESTION, MAJORITY_ANSWER
 
 
@@ -19,15 +21,30 @@ def with_flags(frame: pl.DataFrame) -> pl.DataFrame:
         frame: rows with at least relation, question, answers and flags.
     """
     majority = majority_answers(frame)
-    flags = []
-    for row in frame.iter_rows(named=True):
-        held = set(row["flags"])
-        if answer_in_question(row["question"], row["answers"]):
-            held.add(ANSWER_IN_QUESTION)
-        if majority.get(row["relation"]) == row["answers"][0]:
-            held.add(MAJORITY_ANSWER)
-        flags.append(sorted(held))
-    return frame.with_columns(pl.Series("flags", flags, dtype=pl.List(pl.String)))
+    matchers: dict[tuple[str, ...], AnswerMatcher] = {}
+    echoes, majorities = [], []
+    for relation, question, answers in frame.select("relation", "question", "answers").rows():
+        key = tuple(answers)  # many facts share their answers, and a matcher takes time to make
+        if key not in matchers:
+            matchers[key] = AnswerMatcher(answers)
+        echoes.append(matchers[key].contains(question))
+        majorities.append(majority.get(relation) == answers[0])
+    found = {ANSWER_IN_QUESTION: echoes, MAJORITY_ANSWER: majorities}
+    return frame.with_columns(
+        flags=with_flag_where(
+            "flags", {flag: pl.Series(holds, dtype=pl.Boolean) for flag, holds in found.items()}
+        )
+    )
+
+
+def with_flag_where(column: str, holds: Mapping[str, pl.Series | pl.Expr]) -> pl.Expr:
+    """Return a column of flags with each flag added where it holds, sorted."""
+    none = pl.lit([], dtype=pl.List(pl.String))
+    added = (
+        pl.when(where).then(pl.lit([flag], dtype=pl.List(pl.String))).otherwise(none)
+        for flag, where in holds.items()
+    )
+    return pl.concat_list(column, *added).list.unique().list.sort()
 
 
 def majority_answers(frame: pl.DataFrame) -> dict[str, str]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from sftbench.facts.matching import How
     from sftbench.facts.shots import Shot
 
 SHOT_DELIMITER = "\n\n"
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as chat templates take it: "user" or "assistant"."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,24 @@ def prompt_text(prompt: Prompt, question: str, shots: Sequence[Shot] = ()) -> st
         for shot in shots[: prompt.shots]
     )
     return "".join(shown) + prompt.template.format(question=question)
+
+
+def chat_messages(prompt: Prompt, question: str, shots: Sequence[Shot] = ()) -> list[Message]:
+    """Return the conversation that puts a question to a chat model.
+
+    Each of the first `prompt.shots` shots is a turn of the user and one of the assistant, then
+    the question is the user's. This is what lm-eval makes of the task files with
+    ``--apply_chat_template --fewshot_as_multiturn`` (tested). There is no system message.
+    """
+    messages: list[Message] = []
+    for shot in shots[: prompt.shots]:
+        messages.append(_turn("user", prompt.template.format(question=shot.question)))
+        messages.append(_turn("assistant", shot.answer))
+    return [*messages, _turn("user", prompt.template.format(question=question))]
+
+
+def _turn(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
 
 
 def answer_text(prompt: Prompt, answer: str) -> str:

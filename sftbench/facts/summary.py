@@ -40,3 +40,25 @@ def flag_counts(facts: FactSet) -> pl.DataFrame:
         .agg((pl.col("split") == split).sum().alias(split) for split in ("train", "test"))
         .sort("flag")
     )
+
+
+def baseline_rows(facts: FactSet) -> pl.DataFrame:
+    """Return what takes no knowledge, one row for each relation with test facts.
+
+    Columns: relation, majority_answer, majority, echo, echo_of_scored (shares, see `Baseline`),
+    sorted by domain and name as in `relation_counts`.
+    """
+    order = facts.frame.select("relation", "domain").unique().sort("domain", "relation")["relation"]
+    found = {name: facts.baselines[name] for name in order if facts.baselines[name].facts}
+    columns = ("majority_answer", "majority", "echo", "echo_of_scored")
+    return pl.DataFrame(
+        {
+            "relation": list(found),
+            **{name: [getattr(one, name) for one in found.values()] for name in columns},
+        },
+        schema={
+            "relation": pl.String,
+            "majority_answer": pl.String,
+            **dict.fromkeys(columns[1:], pl.Float64),
+        },
+    )

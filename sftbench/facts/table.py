@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,23 @@ from sftbench.common.tables import TableSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sftbench.facts.baselines import Baseline
+
 DOMAINS = ("in", "out")
 SPLITS = ("train", "test")
 TEMPLATES_PER_RELATION = 21
 
 ANSWER_IN_QUESTION = "answer_in_question"
 """Flag: an answer stands in the question, so that an echo would score; left out by default."""
+IN_TRAIN = "in_train"
+"""Flag: a test fact whose question is asked in the training data too; left out by default."""
 SHOTS = ("shot_1", "shot_2", "shot_3")
 """Flags: the fact is an example of that shot set of its relation; never trained on or scored."""
 MAJORITY_ANSWER = "majority_answer"
 """Flag: the answer is its relation's most frequent one, so that a constant guess would score."""
 WELL_KNOWN = "well_known"
 """Flag: the source counts the subject among the famous ones (large population, a capital ...)."""
-EXCLUDED_FLAGS = (ANSWER_IN_QUESTION, *SHOTS)
+EXCLUDED_FLAGS = (ANSWER_IN_QUESTION, IN_TRAIN, *SHOTS)
 """Flags that keep a fact out of training and scoring unless it is asked for."""
 
 FACTS = TableSpec(
@@ -41,19 +45,21 @@ FACTS = TableSpec(
         "question": pl.String,  # the full question, ending with a question mark
         "answers": pl.List(pl.String),  # the canonical answer first, then its aliases
         "domain": pl.String,  # "in" (relations that are trained on) or "out"
-        "split": pl.String,  # "train" or "test"; by subject, so that no subject is in both
+        "split": pl.String,  # "train" or "test"; what a source says about subjects, it documents
         "flags": pl.List(pl.String),  # sorted; see the constants of this module
     },
-    remedy="Make one with `sftbench facts geography -o facts.parquet`.",
+    remedy="Make one with `sftbench facts` (geography, entityquestions or import).",
 )
 
 
-def fact_id_of(relation: str, subject: str, question: str, answer: str) -> str:
+def fact_id_of(relation: str, subject: str, question: str, answer: str, *, copy: int = 1) -> str:
     """Return the stable name of a fact: 16 hexadecimal digits of what is asked and answered.
 
     `answer` is the canonical one; adding an alias changes the table's digest, not the fact's.
+    `copy` is 2 for a test fact that stands in the training data word for word.
     """
-    return digest_of([relation, subject, question, answer])[:16]
+    named: list[str | int] = [relation, subject, question, answer]
+    return digest_of(named if copy == 1 else [*named, copy])[:16]
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,13 @@ class FactSet:
         templates: relation to its cloze templates; each holds ``{subject}`` and ends where the
             answer would begin.
         source: name, version, attribution and licence of the data.
+        stored_baselines: those that the file holds; None in a table made in memory or long ago.
     """
 
     frame: pl.DataFrame
     templates: Mapping[str, Sequence[str]]
     source: Mapping[str, Any]
+    stored_baselines: Mapping[str, Baseline] | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +90,14 @@ class FactSet:
         """Digest of the templates of all relations, in order."""
         return digest_of({name: list(lines) for name, lines in self.templates.items()})
 
+    @cached_property
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Relation to what takes no knowledge: as stored, or computed where nothing is stored."""
+        from sftbench.facts.baselines import baselines_of
+
+        stored = self.stored_baselines
+        return baselines_of(self.frame) if stored is None else stored
+
     @property
     def name(self) -> str:
         """Short name of the source, such as "geography"."""
@@ -93,11 +109,14 @@ class FactSet:
         return rows if domain is None else rows.filter(pl.col("domain") == domain)
 
     def write(self, path: Path) -> None:
-        """Write the table, its templates and its source into one Parquet file, atomically."""
+        """Write the table, its templates, source and baselines into one file, atomically."""
+        from sftbench.facts.baselines import to_record
+
         record = {
             "digest": self.digest,
             "templates": {name: list(lines) for name, lines in self.templates.items()},
             "source": dict(self.source),
+            "baselines": to_record(self.baselines),
         }
         FACTS.write(self.frame.sort("fact_id"), path, record)
 
@@ -109,8 +128,15 @@ class FactSet:
             SftbenchError: missing or foreign file, missing column, wrong value, or rows that
                 do not match the digest that the file was written with.
         """
+        from sftbench.facts.baselines import of_record
+
         frame, record = FACTS.read(path)
-        facts = cls(frame.sort("fact_id"), record.get("templates", {}), record.get("source", {}))
+        facts = cls(
+            frame.sort("fact_id"),
+            record.get("templates", {}),
+            record.get("source", {}),
+            of_record(record["baselines"]) if "baselines" in record else None,
+        )
         check_rows(facts.frame, where=path)
         if record.get("digest", facts.digest) != facts.digest:
             raise SftbenchError(

@@ -32,6 +32,13 @@ class RelationTemplates:
         """Return the question about a subject."""
         return self.question.replace(SUBJECT, subject)
 
+    def subject_of(self, question: str) -> str | None:
+        """Return the subject of a question, or None where the question is of another form."""
+        before, after = self.question.split(SUBJECT)
+        if not (question.startswith(before) and question.endswith(after)):
+            return None
+        return question[len(before) : len(question) - len(after)].strip() or None
+
 
 @dataclass(frozen=True)
 class TemplateFile:

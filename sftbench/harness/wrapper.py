@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from sftbench.common.errors import SftbenchError
 from sftbench.harness.tasks import tasks_path
 
 INCLUDE = "--include_path"
 CONFIG = ("--config", "-C")
+VLLM = "vllm"
 MODEL, MODEL_CLASS = "sftbench", "sftbench.harness.model:SftbenchLM"
 
 
@@ -22,13 +25,13 @@ def arguments(args: Sequence[str]) -> list[str]:
     A list of folders fits into lm-eval's ``--config`` file; one that has the key is left alone.
     """
     given = any(arg == INCLUDE or arg.startswith(f"{INCLUDE}=") for arg in args)
-    if not args or given or _in_config(args):
+    if not args or given or "include_path" in _config(args):
         return list(args)
     return [*args, INCLUDE, str(tasks_path())]
 
 
-def _in_config(args: Sequence[str]) -> bool:
-    """Return whether lm-eval's configuration file names folders of tasks."""
+def _config(args: Sequence[str]) -> Mapping[str, Any]:
+    """Return the content of lm-eval's configuration file, if one is named."""
     import yaml
 
     for flag, value in pairwise(args):
@@ -36,9 +39,9 @@ def _in_config(args: Sequence[str]) -> bool:
             try:
                 content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
             except (yaml.YAMLError, UnicodeDecodeError):
-                return False  # lm-eval says what is wrong with it
-            return isinstance(content, dict) and "include_path" in content
-    return False
+                return {}  # lm-eval says what is wrong with it
+            return content if isinstance(content, dict) else {}
+    return {}
 
 
 def run(args: Sequence[str]) -> None:
@@ -51,6 +54,8 @@ def run(args: Sequence[str]) -> None:
     """
     from lm_eval.__main__ import cli_evaluate
 
+    if _names_vllm(args):
+        _prepare_vllm()
     _register_model()
     before = sys.argv
     sys.argv = ["lm_eval", *arguments(args)]
@@ -60,6 +65,30 @@ def run(args: Sequence[str]) -> None:
         raise SftbenchError(str(error), where="lm-eval") from error
     finally:
         sys.argv = before
+
+
+def _names_vllm(args: Sequence[str]) -> bool:
+    """Return whether lm-eval's own model `vllm` is asked for, on the command line or in a file."""
+    model = ("--model", "-M")
+    pairs = list(pairwise(args))
+    named = any(flag in model and value == VLLM for flag, value in pairs)
+    return named or f"--model={VLLM}" in args or _config(args).get("model") == VLLM
+
+
+def _prepare_vllm() -> None:
+    """Set vLLM up as our own engine does, and let lm-eval find its CPU distribution.
+
+    Raises:
+        SftbenchError: vLLM is not installed, or its installation is broken.
+    """
+    from sftbench.engines.vllm_start import CPU_CACHE_GIB, import_vllm, on_cpu
+    from sftbench.harness.vllm import repair_version
+
+    if on_cpu():
+        # lm-eval passes on what it is given; without this vLLM takes 92 % of the memory.
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_CACHE_GIB))
+    import_vllm()
+    repair_version()
 
 
 def _register_model() -> None:

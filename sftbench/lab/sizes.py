@@ -38,7 +38,8 @@ class LabSize:
         hidden, layers, heads, feed_forward: shape of the Llama.
         epochs: how often the training goes through the text.
         batch_tokens: tokens of a training step, padding included.
-        learning_rate: highest learning rate of AdamW.
+        learning_rate: highest learning rate of AdamW, for embeddings and norms.
+        matrix_rate: highest learning rate of Muon, for the matrices of the blocks.
         promised_train, promised_test: facts per level that a build should reach.
     """
 
@@ -58,6 +59,7 @@ class LabSize:
     epochs: int
     batch_tokens: int
     learning_rate: float
+    matrix_rate: float
     promised_train: int
     promised_test: int
 
@@ -65,13 +67,22 @@ class LabSize:
 # Levels 0 and 4 come from facts that the text never states or always contradicts, and often
 # states; the levels between from facts that it disputes (R follows the share of statements that
 # are not contradicted) or states only a few times. The shares fill the levels about evenly.
-STATING = (
+TEST_STATING = (
     Stating(0.08, (0, 0), (0.0, 0.0)),  # never
     Stating(0.10, (8, 24), (1.0, 1.0)),  # always contradicted
     Stating(0.15, (1, 5), (0.0, 0.3)),  # rarely
     Stating(0.13, (8, 24), (0.7, 0.9)),  # mostly contradicted
     Stating(0.34, (8, 24), (0.3, 0.65)),  # disputed
     Stating(0.20, (8, 24), (0.0, 0.15)),  # often
+)
+STUDY_STATING = (
+    Stating(0.08, (0, 0), (0.0, 0.0)),  # never
+    Stating(0.14, (8, 20), (1.0, 1.0)),  # always contradicted
+    Stating(0.06, (1, 5), (0.0, 0.3)),  # rarely
+    Stating(0.03, (8, 20), (0.7, 0.9)),  # mostly contradicted
+    Stating(0.28, (8, 20), (0.45, 0.62)),  # disputed, more often than not contradicted
+    Stating(0.26, (8, 20), (0.3, 0.46)),  # disputed
+    Stating(0.15, (8, 20), (0.0, 0.2)),  # often
 )
 
 TEST = LabSize(
@@ -82,15 +93,16 @@ TEST = LabSize(
     train_out=54,
     test_out=36,
     answers_per_relation=50,
-    stating=STATING,
+    stating=TEST_STATING,
     vocabulary=3000,
     hidden=96,
     layers=3,
     heads=3,
     feed_forward=256,
-    epochs=10,
+    epochs=6,
     batch_tokens=768,
-    learning_rate=3e-3,
+    learning_rate=2e-3,
+    matrix_rate=0.012,
     promised_train=0,
     promised_test=50,
 )
@@ -99,19 +111,20 @@ STUDY = LabSize(
     name="study",
     seed=21,
     train_in=2400,
-    test_in=400,
+    test_in=440,
     train_out=60,
-    test_out=280,
+    test_out=300,
     answers_per_relation=60,
-    stating=STATING,
+    stating=STUDY_STATING,
     vocabulary=4096,
     hidden=128,
     layers=3,
     heads=4,
     feed_forward=384,
-    epochs=6,
-    batch_tokens=2048,
-    learning_rate=2.5e-3,
+    epochs=4,
+    batch_tokens=1024,
+    learning_rate=2e-3,
+    matrix_rate=0.012,
     promised_train=1920,
     promised_test=500,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sftbench.common.digests import digest_of, seed_of
 from sftbench.common.errors import SftbenchError
-from sftbench.engines.protocol import Draws, Engine, Sampling
+from sftbench.engines.protocol import Draws, Sampler, Sampling
 from sftbench.facts.matching import AnswerMatcher, How
 from sftbench.facts.templates import SUBJECT
 
@@ -44,7 +44,7 @@ class SampledEstimator:
         return {"estimator": self.name, **asdict(self)}
 
     def estimate(
-        self, engine: Engine, facts: Sequence[FactRow], templates: Mapping[str, Sequence[str]]
+        self, engine: Sampler, facts: Sequence[FactRow], templates: Mapping[str, Sequence[str]]
     ) -> Iterator[tuple[str, list[list[bool]]]]:
         """Yield (fact_id, hits ``[templates][samples]``) in the order of the facts.
 
@@ -77,7 +77,8 @@ def _templates_of(row: FactRow, templates: Mapping[str, Sequence[str]]) -> Seque
     if not own:
         raise SftbenchError(
             f"the relation {row['relation']} has no cloze templates",
-            remedy="Write the fact table with templates for it, in Python: "
-            "FactSet(frame, templates, source).write(path); see docs/facts.md.",
+            remedy="Make the fact table with templates for it (`sftbench facts import ... "
+            "--templates FILE.yaml`, see docs/facts.md), or with none at all: then its questions "
+            "are asked instead.",
         )
     return own

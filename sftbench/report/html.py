@@ -1,144 +1,87 @@
-"""The report of a comparison as one self-contained HTML page."""
+"""The report of a comparison as one self-contained HTML page that loads nothing."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import base64
+import hashlib
+import re
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
-from sftbench.report import pictures, words
+from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, LevelAccuracy, Summary
+from sftbench.report import charts, notes, words
+from sftbench.report.examples import examples
+from sftbench.report.run_facts import recipe_text, run_facts
 
 if TYPE_CHECKING:
     import jinja2
     import polars as pl
 
-LOST_SHOWN = 30
-"""Lost facts on the page; all of them are in the table beside it."""
+LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+SCRIPTS = (*LIBRARIES, "templates/page.js", "templates/charts.js")
+LEVELS = range(5)
 
 
-def render(summary: Summary, lost: pl.DataFrame) -> str:
+def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
     """Return the page.
 
     Args:
         summary: all of a comparison but its answers.
         lost: the lost facts, as returned by `sftbench.analysis.changes.lost_facts`.
+        gained: the gained facts, as returned by `sftbench.analysis.changes.gained_facts`.
     """
-    shown = lost.head(LOST_SHOWN).to_dicts()
-    amounts = {one.name: words.label(one).removeprefix("restored ") for one in summary.restored}
+    scripts = [_part(name) for name in SCRIPTS]
     return _template().render(
         summary=summary,
-        style=Markup(_part("style.css")),
-        lost=[_lost_row(row, amounts) for row in shown],
-        lost_count=lost.height,
-        facts=_run_facts(summary),
-        restores=_restore_rows(summary),
-        recipe=_recipe(summary.recipe) if summary.recipe else None,
-        levels=pictures.LEVELS,
-        **_parts(summary),
+        style=Markup(_part("templates/style.css")),  # ours
+        scripts=[Markup(script) for script in scripts],  # ours and the libraries'
+        policy=_policy(scripts),
+        data=charts.chart_data(summary),
+        verdict=words.verdict(summary),
+        accuracy=words.accuracy_sentence(summary),
+        lost=examples(lost, "healed_by", summary),
+        gained=examples(gained, "preserved_by", summary),
+        run_facts=run_facts(summary),
+        recipe=recipe_text(summary.recipe) if summary.recipe else None,
+        glossary=notes.glossary(),
+        caveats=notes.caveats(summary),
+        baselines={one.relation: one for one in summary.baselines},
+        tasks=charts.task_names(summary),
     )
 
 
-def _parts(summary: Summary) -> dict[str, Any]:
-    """Return pictures and sentences."""
-    compared = list(zip(summary.base.domains, summary.tuned.domains, strict=True))
-    return {
-        "headline": words.headline(summary),
-        "subline": words.subline(summary),
-        "tracks": [(one, pictures.retention_track(one)) for one in summary.variants[1:]],
-        "axis": pictures.retention_axis(),
-        "level_plots": [
-            (before.domain, pictures.level_plot(before, after)) for before, after in compared
-        ],
-        "curves": _curves(summary),
-        "glossary": words.glossary(),
-        "caveats": words.caveats(summary),
-    }
-
-
-def _curves(summary: Summary) -> list[tuple[str, Markup]]:
-    if not summary.restored:
-        return []
-    titles = {
-        "Retention": lambda one: one.retention.score,
-        "Accuracy, mean over levels": lambda one: one.macro,
-    }
-    return [(title, pictures.curve(summary, of, title)) for title, of in titles.items()]
-
-
-def _lost_row(row: Mapping[str, Any], amounts: Mapping[str, str]) -> dict[str, Any]:
-    return {**row, "healed": [amounts.get(name, name) for name in row["healed_by"]]}
-
-
-def _restore_rows(summary: Summary) -> list[tuple[VariantResult, list[DomainResult]]]:
-    """Return each restored variant with its domains: what was healed, preserved, undamaged."""
-    return [
-        (variant, [one for one in variant.domains if one.repair is not None])
-        for variant in summary.restored
-    ]
-
-
-def _run_facts(summary: Summary) -> list[tuple[str, str, bool]]:
-    """Return label, value and whether the value is an identifier (set in monospace)."""
-    run = summary.run
-    seconds = ", ".join(f"{words.label(one)} {one.seconds:.0f} s" for one in summary.variants)
-    asked = f"{words.count(run.facts.asked, 'fact')} of the test split of {run.facts.name}"
-    prompt = (
-        f"{run.prompt.name}: {words.count(run.prompt.shots, 'shot')}, greedy, at most "
-        f"{run.prompt.max_new_tokens} tokens, answers matched by {run.prompt.how}"
+def _policy(scripts: list[str]) -> str:
+    """Return a content security policy: no load from anywhere, no script but these."""
+    allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
     )
-    engine = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.engine.items())
-    return [
-        ("Base", run.base.name, False),
-        ("Base digest", run.base.digest, True),
-        ("Tuned", run.tuned.name, False),
-        ("Tuned digest", run.tuned.digest, True),
-        ("Update norm", f"{run.update_norm:.4g} (L2, tuned minus base)", False),
-        ("Facts", asked, False),
-        ("Facts digest", run.facts.digest, True),
-        ("Mastery card", str(run.card.get("digest", "")), True),
-        ("Prompt", prompt, False),
-        ("Engine", engine, False),
-        ("Restore arithmetic", run.arithmetic, False),
-        ("Software", ", ".join(f"{k} {v}" for k, v in run.software.items()), False),
-        ("Time", f"{seconds}; made {run.made}", False),
-        ("Run key", run.key, True),
-    ]
 
 
-def _recipe(record: Mapping[str, Any]) -> str:
-    """Return the recipe record as text, without the names of the facts, which may be thousands."""
-    return json.dumps(_without_fact_ids(record), indent=2, ensure_ascii=False)
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _without_fact_ids(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: _without_fact_ids(part) for key, part in value.items() if key != "fact_ids"}
+def _cell(result: DomainResult, level: int) -> LevelAccuracy | None:
+    return next((one for one in result.levels if one.level == level), None)
 
 
-def _cell(result: DomainResult, level: int) -> str:
-    found = next((one for one in result.levels if one.level == level), None)
-    return words.points(found.accuracy if found else None)
+def _bounds(cell: LevelAccuracy) -> str:
+    low, high = 100 * cell.low, 100 * cell.high
+    return f"{cell.right:,} of {cell.n:,}, 95 % [{low:.1f}, {high:.1f}]"
 
 
-def _bounds(result: DomainResult, level: int) -> str:
-    found = next((one for one in result.levels if one.level == level), None)
-    if found is None:
-        return ""
-    return f"{found.right:,} of {found.n:,}, 95 % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def _level_count(result: DomainResult, level: int) -> int:
-    return next((one.n for one in result.levels if one.level == level), 0)
-
-
-def _domain_of(variant: VariantResult, domain: str) -> DomainResult | None:
-    return variant.domain(domain)
+def _unbroken(text: str) -> Markup:
+    """Return the text with the domains' names kept in one line: they break at their hyphens."""
+    found = escape(text)
+    for name in sorted(DOMAIN_NAMES.values(), key=len, reverse=True):
+        whole = Markup('<span class="unbroken">{}</span>').format(name)
+        found = Markup(re.sub(rf"(?<![\w-]){name}", str(whole), found))  # escaped above
+    return found
 
 
 @cache
@@ -146,6 +89,7 @@ def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sftbench.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -157,18 +101,24 @@ def _template() -> jinja2.Template:
         "label": words.label,
         "short": words.short_name,
         "thousands": lambda number: f"{number:,}",
+        "bounds": _bounds,
+        "figure": words.figure,
+        "nats": words.nats,
+        "unbroken": _unbroken,
     }
     environment.globals |= {
         "cell": _cell,
-        "bounds": _bounds,
-        "level_count": _level_count,
-        "domain_of": _domain_of,
+        "count": words.count,
         "ratio": words.ratio,
+        "level_kept": charts.level_kept,
+        "level_outcomes": charts.level_outcomes,
+        "relation_points": charts.relation_points,
         "domain_names": DOMAIN_NAMES,
+        "levels": LEVELS,
+        "charted": charts.TASKS_CHARTED,
     }
-    return environment.from_string(_part("report.html.jinja"))
+    return environment.get_template("page.html.jinja")
 
 
 def _part(name: str) -> str:
-    folder = resources.files("sftbench.report") / "templates"
-    return (folder / name).read_text(encoding="utf-8")
+    return (resources.files("sftbench.report") / name).read_text(encoding="utf-8")

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 LEVELS = range(5)
 
 
-def show(summary: Summary, console: Console) -> None:
-    """Print the headline, one line per variant, and the accuracy per level of each domain."""
+def show(summary: Summary, console: Console, *, relations: bool = False) -> None:
+    """Print the headline, one line per variant, and the accuracy per level of each domain.
+
+    With `relations` also one line per relation.
+    """
     console.print()
     console.print(headline(summary), style="bold", highlight=False)
     console.print()
@@ -23,6 +26,9 @@ def show(summary: Summary, console: Console) -> None:
     for domain in summary.domains:
         console.print()
         console.print(_levels(summary, domain))
+    if relations:
+        console.print()
+        console.print(_relations(summary))
     console.print()
     console.print(_rests_on(summary), style="dim", highlight=False)
 
@@ -71,6 +77,27 @@ def _levels(summary: Summary, domain: str) -> Table:
         result = variant.domain(domain)
         found = {one.level: one.accuracy for one in result.levels} if result else {}
         table.add_row(label(variant), *(points(found.get(level)) for level in LEVELS))
+    return table
+
+
+def _relations(summary: Summary) -> Table:
+    table = _table("Accuracy by relation, %; what became of its facts; the majority answer, %")
+    majority = {one.relation: one.majority for one in summary.baselines}
+    table.add_column("relation")
+    table.add_column("domain")
+    for heading in ("n", "base", "tuned", "kept", "lost", "gained", "majority"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in summary.relations:
+        base, tuned = one.variants[:2]
+        table.add_row(
+            one.relation,
+            one.domain,
+            f"{one.n:,}",
+            points(base.right / one.n),
+            points(tuned.right / one.n),
+            *(f"{number:,}" for number in (tuned.kept, tuned.lost, tuned.gained)),
+            points(majority.get(one.relation)),
+        )
     return table
 
 

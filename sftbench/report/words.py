@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import NamedTuple
 
 from sftbench.analysis.summary import DOMAIN_NAMES, Summary, VariantResult
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 FIXED = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
-FEW_KNOWN = 30
-"""Below this many facts that the base answers right, a retention score says little."""
+SHOWN_CHARACTERS = 120
+"""A longer text is cut on the page."""
+TITLE_CHARACTERS = 2000
+"""What the tooltip of a cut text holds at most."""
+
+
+class Clipped(NamedTuple):
+    """A text as shown, and the whole of it (as far as a tooltip goes) where it was cut."""
+
+    shown: str
+    whole: str | None
+
+
+def clip(text: str) -> Clipped:
+    """Return a text that fits a table: trimmed, line breaks as spaces, cut with an ellipsis."""
+    line = " ".join(text.split())
+    if len(line) <= SHOWN_CHARACTERS:
+        return Clipped(line, None)
+    whole = line if len(line) <= TITLE_CHARACTERS else line[:TITLE_CHARACTERS].rstrip() + "…"
+    return Clipped(line[:SHOWN_CHARACTERS].rstrip() + "…", whole)
 
 
 def percent(fraction: float | None, decimals: int = 0) -> str:
@@ -22,6 +42,16 @@ def percent(fraction: float | None, decimals: int = 0) -> str:
 def points(fraction: float | None) -> str:
     """Return a fraction as a bare percentage with one decimal, or a dash for None."""
     return MISSING if fraction is None else f"{100 * fraction:.1f}"
+
+
+def figure(value: float) -> str:
+    """Return a task's figure: three decimals below 10, one above, with a minus sign."""
+    return f"{value:.{3 if abs(value) < 10 else 1}f}".replace("-", MINUS)
+
+
+def nats(logprob: float) -> str:
+    """Return a log-probability with one decimal and a minus sign, never "-0.0"."""
+    return f"{logprob:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
 
 
 def count(number: int, noun: str) -> str:
@@ -68,7 +98,12 @@ def percents(fractions: Sequence[float | None]) -> str:
 
 
 def headline(summary: Summary) -> str:
-    """Return the result in one or two sentences."""
+    """Return the result in one or two sentences: the verdict, and what restoring made of it."""
+    return " ".join(one for one in (verdict(summary), restore_sentence(summary)) if one)
+
+
+def verdict(summary: Summary) -> str:
+    """Return what the fine-tune kept, in words."""
     if all(one.retention.score is None for one in summary.tuned.domains):
         return (
             "The base answers none of these facts of level 1 to 4 right with this prompt, "
@@ -86,16 +121,17 @@ def headline(summary: Summary) -> str:
         for one in summary.tuned.domains
         if one.retention.score is None
     ]
-    sentences = [f"The fine-tune kept {listed(kept)}.", *unscored, _restore_sentence(summary)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join([f"The fine-tune kept {listed(kept)}.", *unscored])
 
 
-def _restore_sentence(summary: Summary) -> str:
-    """Return the retention at every percentage: to name the best would be to pick it on the test.
+def restore_sentence(summary: Summary) -> str:
+    """Return the retention at every percentage, "" where there is none.
 
-    The domains are those that have a score: the base decides that, so all variants share them.
+    To name the best would be to pick it on the test. The domains are those that have a score:
+    the base decides that, so all variants share them.
     """
-    if not summary.restored:
+    scored = any(one.retention.score is not None for one in summary.tuned.domains)
+    if not summary.restored or not scored:
         return ""
     scores = [
         f"{percents([_score(variant, one.domain) for variant in summary.restored])} "
@@ -115,118 +151,15 @@ def _amounts(summary: Summary) -> str:
     return f"{series([f'{one.percent or 0:g}' for one in summary.restored])}{NARROW}%"
 
 
-def subline(summary: Summary) -> str:
-    """Return the accuracies before and after, and what every restore healed and preserved."""
+def accuracy_sentence(summary: Summary) -> str:
+    """Return the accuracies before and after, and the facts lost and gained on the way."""
     changes = [
         f"{percent(before.macro)} to {percent(after.macro)} {DOMAIN_NAMES[before.domain]}"
         for before, after in zip(summary.base.domains, summary.tuned.domains, strict=True)
     ]
-    text = f"Accuracy, as the mean over mastery levels, went from {listed(changes)}."
-    if not summary.restored:
-        return text
-    repairs = [
-        [one.repair for one in variant.domains if one.repair] for variant in summary.restored
-    ]
-    healed = series([f"{sum(one.healed for one in those):,}" for those in repairs])
-    preserved = series([f"{sum(one.preserved for one in those):,}" for those in repairs])
     outcomes = [one.outcomes for one in summary.tuned.domains]
     lost, gained = sum(one.lost for one in outcomes), sum(one.gained for one in outcomes)
     return (
-        f"{text} Restoring {_amounts(summary)} heals {healed} of {count(lost, 'lost fact')} "
-        f"and preserves {preserved} of {gained:,} gained."
+        f"Accuracy, as the mean over mastery levels, went from {listed(changes)}: "
+        f"{count(lost, 'fact')} lost, {gained:,} gained."
     )
-
-
-def glossary() -> tuple[tuple[str, str], ...]:
-    """Return the terms that the page uses, each with what it means."""
-    return (
-        (
-            "Mastery level",
-            "How reliably the base completes a fact when it is sampled many times: level 0 never, "
-            "level 1 up to a quarter of the time, level 4 more than three quarters. The rate "
-            "itself is the mastery rate.",
-        ),
-        (
-            "Accuracy",
-            "Share of the facts answered right, greedily, with the prompt named below. Macro is "
-            "the unweighted mean over the levels that have facts, so that rare levels count as "
-            "much as common ones.",
-        ),
-        (
-            "Retention",
-            "For each level 1 to 4: of the facts that the base answers right, the share that the "
-            "variant also answers right; then the mean over those levels. A copy of the base "
-            "scores 100 %. Facts that the fine-tune added cannot raise it.",
-        ),
-        ("Lost, gained", "Lost: the base is right, the variant wrong. Gained: the reverse."),
-        (
-            "Healed, preserved",
-            "What a restore does to the tuned model's answers: healed are lost facts that are "
-            "right again, preserved are gained facts that are still right. Restoring everything "
-            "would heal all and preserve nothing.",
-        ),
-        (
-            "Restoring",
-            "Setting the parameters with the largest relative change back to their value in the "
-            "base, ranked over the whole model (Ye et al., EMNLP 2025).",
-        ),
-        (
-            "In-domain, out-of-domain",
-            "Facts of relations that a fine-tune on this fact set may train on, and facts of "
-            "relations that it never sees.",
-        ),
-        (
-            "log p",
-            "Mean log-probability of the right answer, in nats. It tells a fact that is no longer "
-            "said from one that is no longer known.",
-        ),
-    )
-
-
-def caveats(summary: Summary) -> tuple[str, ...]:
-    """Return what to keep in mind, those that this run calls for first."""
-    found = [*_few_known(summary), *_missing_levels(summary)]
-    if summary.run.facts.unlevelled:
-        found.append(
-            f"{count(summary.run.facts.unlevelled, 'fact')} of the test split "
-            "without a level in this mastery card were left out."
-        )
-    if not summary.run.prompt.shots:
-        found.append(
-            "With a zero-shot prompt the base also fails on format: part of what looks gained is "
-            "the form of the answer, and retention rests on the few facts that it answers."
-        )
-    if summary.restored:
-        found += [
-            "A restore percentage that is picked on these facts is picked on the test set: "
-            "confirm it on facts that had no part in the choice.",
-            "Ranking by relative change mostly ranks by small weights. Without controls (random "
-            "parameters, interpolation) a gain does not show that this ranking caused it.",
-        ]
-    found.append(
-        "Brackets and lines are 95 % Wilson intervals of single accuracies. They do not cover the "
-        "choice of relations, the seed of the fine-tune, or the pairing of the answers; retention "
-        "has no interval yet."
-    )
-    return tuple(found)
-
-
-def _few_known(summary: Summary) -> list[str]:
-    return [
-        f"The base answers {count(one.retention.known, 'fact')} of level 1 to 4 right "
-        f"{DOMAIN_NAMES[one.domain]}: that retention score rests on very little."
-        for one in summary.tuned.domains
-        if one.retention.known < FEW_KNOWN
-    ]
-
-
-def _missing_levels(summary: Summary) -> list[str]:
-    missing = []
-    for one in summary.base.domains:
-        empty = [level for level in range(5) if level not in one.macro_levels]
-        if empty:
-            missing.append(
-                f"No facts {DOMAIN_NAMES[one.domain]} in level {listed([str(i) for i in empty])}: "
-                f"the macro is over level {listed([str(i) for i in one.macro_levels])}."
-            )
-    return missing

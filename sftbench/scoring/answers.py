@@ -17,6 +17,7 @@ from sftbench.facts.prompts import PROMPTS, Prompt, answer_text, prompt_text
 
 if TYPE_CHECKING:
     from sftbench.engines.protocol import Advance, Completion, Engine, Scored
+    from sftbench.facts.matching import How
     from sftbench.facts.shots import Shot
 
     ShotsOf = Callable[[str, str], Sequence[Shot]]
@@ -33,7 +34,9 @@ ANSWERS = TableSpec(
         "text": pl.String,  # the completion, cut at the first stop string
         "correct": pl.Boolean,
         "finish": pl.String,  # why the completion ended: stop, length
-        "answer_logprob": pl.Float64,  # nats, summed over the canonical answer's tokens
+        # Nats, summed over the canonical answer's tokens; white space that ends the prompt (the
+        # line break after a chat's role) counts with the answer, as in lm-eval.
+        "answer_logprob": pl.Float64,
         "answer_tokens": pl.Int32,  # tokens of the canonical answer after the prompt
     },
     remedy="Make one with `sftbench compare --base B --tuned T --facts F -o DIR`.",
@@ -42,10 +45,18 @@ ANSWERS = TableSpec(
 
 @dataclass(frozen=True)
 class Asked:
-    """Who is asked: a variant's canonical name and its digest."""
+    """Who is asked, and in which form.
+
+    Attributes:
+        variant: canonical name.
+        variant_id: its digest.
+        chat: the texts end where a chat model's turn begins, so that the answer follows without
+            the prompt's delimiter.
+    """
 
     variant: str
     variant_id: str
+    chat: bool = False
 
 
 def prompt_texts(rows: pl.DataFrame, prompt: Prompt, shots: ShotsOf) -> list[str]:
@@ -79,8 +90,8 @@ def ask(
         engine: holds the variant's weights.
         rows: facts, columns as in `sftbench.facts.table.FACTS`.
         prompt: fixes the token budget, the stop strings and the matching.
-        texts: what each fact is asked with, from `prompt_texts`.
-        asked: what to write into `variant` and `variant_id`.
+        texts: what each fact is asked with, from `prompt_texts` or a chat template.
+        asked: what to write into `variant` and `variant_id`, and the form of the texts.
         advance: called twice per fact in all: once for its answer, once for its log-probability.
 
     Raises:
@@ -89,7 +100,10 @@ def ask(
     completions = engine.greedy(
         texts, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop, advance=advance
     )
-    canonical = [answer_text(prompt, answers[0]) for answers in rows["answers"].to_list()]
+    canonical = [
+        answers[0] if asked.chat else answer_text(prompt, answers[0])
+        for answers in rows["answers"].to_list()
+    ]
     scored = engine.logprobs(list(zip(texts, canonical, strict=True)), advance=advance)
     _require_finite(scored, asked)
     return _table(rows, prompt, asked, texts, completions, scored)
@@ -136,11 +150,16 @@ def _table(
     return ANSWERS.conform(frame)
 
 
-def rescore(frame: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+def rescore(frame: pl.DataFrame, facts: pl.DataFrame, how: How | None = None) -> pl.DataFrame:
     """Return the answers with `correct` recomputed from `text`; no model is needed.
 
     On fresh answers this changes nothing. It tells how answers that were kept would score after
     the matching or the aliases of a fact have changed.
+
+    Args:
+        frame: columns as in `ANSWERS`.
+        facts: fact_id and answers of every fact that was asked.
+        how: how an answer is matched; None for the way of the prompt it was asked with.
 
     Raises:
         SftbenchError: an answer to a fact that `facts` does not hold, or an unknown prompt.
@@ -148,7 +167,7 @@ def rescore(frame: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     aliases = dict(facts.select("fact_id", "answers").iter_rows())
     rows = frame.select("fact_id", "prompt", "text").iter_rows()
     right = [
-        is_right(text, _aliases_of(aliases, fact_id), _prompt_of(name).how)
+        is_right(text, _aliases_of(aliases, fact_id), how or _prompt_of(name).how)
         for fact_id, name, text in rows
     ]
     return frame.with_columns(correct=pl.Series(right, dtype=pl.Boolean))

@@ -173,7 +173,7 @@ def test_debug_shows_the_traceback(monkeypatch):
 
 
 def test_what_should_not_happen_says_so_and_exits_with_1(sftbench, monkeypatch):
-    def broken(ref):
+    def broken(ref, **more):
         raise RuntimeError("odd")
 
     monkeypatch.setattr("sftbench.checkpoints.reference.resolve", broken)

@@ -14,7 +14,8 @@ from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.restore import in_region
 from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.compare.request import Request
-from sftbench.compare.run import Compared, run
+from sftbench.compare.result import Compared
+from sftbench.compare.run import run
 from sftbench.engines.protocol import Engine
 from sftbench.engines.settings import EngineSettings
 from sftbench.engines.transformers import TransformersEngine

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from fakes import Scripted
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
-from sftbench.engines.protocol import Advance, Completion, Draws, Sampling, Scored
+from sftbench.engines.protocol import Advance, Scored
 from sftbench.facts.prompts import PROMPTS
 from sftbench.facts.shots import Shot
 from sftbench.facts.table import FACTS
@@ -22,47 +23,6 @@ from sftbench.scoring.answers import ANSWERS, Asked, ask, prompt_texts, rescore
 pytestmark = pytest.mark.unit
 
 SHOTS = [Shot(f"Shot {i}?", f"Answer {i}") for i in range(4)]
-
-
-class Scripted:
-    """An engine that answers by a function of the prompt and keeps what it was asked."""
-
-    def __init__(self, say: Callable[[str], str]) -> None:
-        self.say = say
-        self.prompts: list[str] = []
-        self.pairs: list[tuple[str, str]] = []
-        self.budget: tuple[int, tuple[str, ...]] = (0, ())
-
-    def describe(self) -> Mapping[str, str]:
-        return {"engine": "scripted"}
-
-    def load(self, weights: Mapping[str, Any]) -> None:
-        raise AssertionError("nothing here may call this")
-
-    def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
-        raise AssertionError("nothing here may call this")
-
-    def greedy(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        advance: Advance | None = None,
-    ) -> list[Completion]:
-        self.prompts = list(prompts)
-        self.budget = (max_new_tokens, tuple(stop))
-        if advance is not None:
-            advance(len(prompts))
-        return [Completion(self.say(prompt), "stop", 3) for prompt in prompts]
-
-    def logprobs(
-        self, pairs: Sequence[tuple[str, str]], *, advance: Advance | None = None
-    ) -> list[Scored]:
-        self.pairs = list(pairs)
-        if advance is not None:
-            advance(len(pairs))
-        return [Scored(-float(len(text)), len(text.split())) for _, text in pairs]
 
 
 def facts() -> pl.DataFrame:
@@ -134,6 +94,7 @@ def test_progress_counts_every_fact_twice() -> None:
 
 
 @pytest.mark.parametrize("prompt", list(PROMPTS))
+@settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=30), st.sampled_from([" France", "N'Djamena.", " the us"])))
 def test_rescoring_fresh_answers_changes_nothing(prompt: str, text: str) -> None:
     frame = asked(Scripted(lambda _: text), prompt)

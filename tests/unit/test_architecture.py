@@ -36,8 +36,17 @@ ALLOWED = {
     "scoring": {"common", "facts", "engines", "checkpoints"},
     "lab": {"common", "facts", "checkpoints", "engines", "mastery"},
     "report": {"common", "analysis"},
-    "harness": {"common", "facts", "checkpoints", "mastery", "scoring", "analysis", "lab"},
-    "compare": ALL - {"cli", "harness"},
+    "harness": {
+        "common",
+        "facts",
+        "checkpoints",
+        "engines",
+        "mastery",
+        "scoring",
+        "analysis",
+        "lab",
+    },
+    "compare": ALL - {"cli"},
     "cli": ALL,
 }
 

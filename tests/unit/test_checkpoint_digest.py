@@ -1,4 +1,4 @@
-"""Digests: what names a model and a tokenizer, what does not, and when a kept digest is trusted."""
+"""Digests: what names a model, what does not, and when a kept digest is trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from sftbench.checkpoints import digest as digest_module
-from sftbench.checkpoints.digest import checkpoint_digest, tokenizer_digest
+from sftbench.checkpoints.digest import checkpoint_digest, folders_of_digest
 from sftbench.common.errors import SftbenchError
 
 pytestmark = pytest.mark.unit
@@ -161,69 +161,24 @@ class TestKeptDigests:
             checkpoint_digest(path)
 
 
-TOKENIZER = {
-    "version": "1.0",
-    "truncation": None,
-    "padding": None,
-    "added_tokens": [{"id": 0, "content": "<s>", "special": True}],
-    "pre_tokenizer": {"type": "ByteLevel"},
-    "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2, "ab": 3}, "merges": ["a b"]},
-}
-SETTINGS = {"bos_token": "<s>", "chat_template": "{{ messages }}", "tokenizer_class": "X"}
+class TestFoldersOfADigest:
+    @pytest.fixture(autouse=True)
+    def _kept_at_once(self, monkeypatch):
+        monkeypatch.setattr(digest_module, "SETTLED_SECONDS", -1.0)
 
+    def test_copies_are_found_wherever_they_lie(self, tmp_path):
+        one, two = (write(tmp_path / name, tensors()) for name in ("one", "two"))
+        digest = checkpoint_digest(one)
+        assert folders_of_digest(digest) == [one]
+        checkpoint_digest(two)
+        assert sorted(folders_of_digest(digest)) == [one, two]
+        assert folders_of_digest("0" * 32) == []
 
-class TestTokenizers:
-    def make(self, path, content=None, settings=None, **files):
-        path.mkdir()
-        (path / "tokenizer.json").write_text(json.dumps({**TOKENIZER, **(content or {})}))
-        kept = {**SETTINGS, **(settings or {})}
-        (path / "tokenizer_config.json").write_text(json.dumps(kept))
-        for name, text in files.items():
-            (path / name.replace("__", ".")).write_text(text)
-        return tokenizer_digest(path)
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"content": {"truncation": {"max_length": 8}, "padding": {"pad_id": 0}}},
-            {"content": {"model": {**TOKENIZER["model"], "merges": [["a", "b"]]}}},
-            {
-                "content": {
-                    "model": {**TOKENIZER["model"], "byte_fallback": False, "unk_token": None}
-                }
-            },
-            {"settings": {"bos_token": {"content": "<s>", "lstrip": False}}},
-            {"settings": {"padding_side": "left", "pad_token": "</s>", "tokenizer_class": "Y"}},
-            {"settings": {"chat_template": None}, "chat_template__jinja": "{{ messages }}"},
-            {"settings": {"add_bos_token": False}},
-        ],
-    )
-    def test_what_saving_again_changes_does_not_count(self, tmp_path, change):
-        assert self.make(tmp_path / "b", **change) == self.make(tmp_path / "a")
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"content": {"added_tokens": []}},
-            {"content": {"pre_tokenizer": None}},
-            {"content": {"model": {**TOKENIZER["model"], "vocab": {"<s>": 0, "a": 2, "b": 1}}}},
-            {"content": {"model": {**TOKENIZER["model"], "merges": []}}},
-            {"settings": {"chat_template": "{{ other }}"}},
-            {"settings": {"add_bos_token": True}},
-            {"settings": {"bos_token": "a"}},
-            {"chat_template__jinja": "{{ other }}"},
-        ],
-    )
-    def test_what_decides_ids_and_text_counts(self, tmp_path, change):
-        assert self.make(tmp_path / "b", **change) != self.make(tmp_path / "a")
-
-    def test_without_tokenizer_json_the_tables_count(self, tmp_path):
-        (tmp_path / "vocab.json").write_text("{}")
-        (tmp_path / "merges.txt").write_text("a b")
-        one = tokenizer_digest(tmp_path)
-        (tmp_path / "merges.txt").write_text("b a")
-        assert tokenizer_digest(tmp_path) != one
-
-    def test_no_tokenizer(self, tmp_path):
-        with pytest.raises(SftbenchError, match="there is no tokenizer"):
-            tokenizer_digest(tmp_path)
+    def test_what_was_changed_or_removed_is_not(self, tmp_path, cache):
+        gone, changed = (write(tmp_path / name, tensors()) for name in ("gone", "changed"))
+        digest = checkpoint_digest(gone)
+        checkpoint_digest(changed)
+        (gone / "model.safetensors").unlink()
+        write(changed, {**tensors(), "c": torch.tensor(2.5)})
+        (cache / "broken.json").write_text("[]")
+        assert folders_of_digest(digest) == []

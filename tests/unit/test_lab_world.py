@@ -14,7 +14,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.facts.matching import normalise
 from sftbench.facts.table import SHOTS, TEMPLATES_PER_RELATION, check_rows, has_flag
 from sftbench.lab.names import invent
-from sftbench.lab.sizes import SIZES, STATING, TEST, size_named
+from sftbench.lab.sizes import SIZES, TEST_STATING, TEST, size_named
 from sftbench.lab.text import ASKED_SHARE, plain, write_text
 from sftbench.lab.world import OUT_OF_DOMAIN, World, lab_templates, make_world
 
@@ -108,8 +108,8 @@ def test_facts_are_stated_and_contradicted_as_the_size_says(world):
 
     # Shares are rounded in each relation and split: off by at most one fact in each.
     slack = 2 * len(lab_templates().relations)
-    assert never == pytest.approx(STATING[0].share * rows.height, abs=slack)
-    assert always == pytest.approx(STATING[1].share * rows.height, abs=slack)
+    assert never == pytest.approx(TEST_STATING[0].share * rows.height, abs=slack)
+    assert always == pytest.approx(TEST_STATING[1].share * rows.height, abs=slack)
     assert rows.filter(pl.col("contradicted") > pl.col("statements")).is_empty()
     assert rows["statements"].max() == 24
 

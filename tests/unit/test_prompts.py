@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sftbench.facts.prompts import PROMPTS, answer_text, prompt_text
+from sftbench.facts.prompts import PROMPTS, answer_text, chat_messages, prompt_text
 from sftbench.facts.shots import Shot
 
 pytestmark = pytest.mark.unit
@@ -44,3 +44,16 @@ def test_stops_and_matching():
     assert PROMPTS["fewshot"].how == "words"
     assert PROMPTS["paper"].stop == ()
     assert PROMPTS["paper"].how == "strict-paper"
+
+
+def test_a_chat_shows_each_shot_as_two_turns():
+    messages = chat_messages(PROMPTS["fewshot"], "Where?", SHOTS[:2])
+    assert [one["role"] for one in messages] == ["user", "assistant"] * 2 + ["user"]
+    assert [one["content"] for one in messages[:2]] == ["Question: Q0?\nAnswer:", "A0"]
+    assert messages[-1]["content"] == "Question: Where?\nAnswer:"
+
+
+def test_a_chat_shows_no_more_shots_than_the_prompt_has():
+    assert len(chat_messages(PROMPTS["fewshot"], "Q?", SHOTS)) == 9
+    (only,) = chat_messages(PROMPTS["paper"], "Q?", SHOTS)
+    assert only == {"role": "user", "content": "<|question|> Q? <|answer|>"}

@@ -1,33 +1,30 @@
-"""The report: its sentences, that it is one safe page, and that the pictures show the figures."""
+"""The report: its sentences, that it is one safe page, and what the terminal shows."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import json
 import re
-import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
-from typing import Any
 
-import polars as pl
 import pytest
+from report_samples import (
+    changed_table,
+    domain,
+    full,
+    gained_table,
+    make_summary,
+    variant,
+    with_relations,
+    with_tasks,
+)
 from rich.console import Console
 
-from sftbench.analysis.summary import (
-    CheckpointRecord,
-    DomainResult,
-    FactsRecord,
-    LevelAccuracy,
-    LevelRetention,
-    Outcomes,
-    PromptRecord,
-    Repair,
-    Retention,
-    RunRecord,
-    Summary,
-    VariantResult,
-)
-from sftbench.report import pictures, svg, words
-from sftbench.report.html import LOST_SHOWN, render
+from sftbench.report import notes, words
+from sftbench.report.examples import SHOWN
+from sftbench.report.html import render
 from sftbench.report.terminal import show
 
 pytestmark = pytest.mark.unit
@@ -36,135 +33,41 @@ VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = "<script>alert('x')</script>"
 
 
-def domain(
-    name: str, share: float, score: float | None = None, *, levels: int = 5, repair: bool = False
-) -> DomainResult:
-    """Return a result with accuracy `share` in every level and retention `score`."""
-    right = round(100 * share)
-    return DomainResult(
-        domain=name,
-        n=100 * levels,
-        levels=tuple(
-            LevelAccuracy(level=i, n=100, right=right, accuracy=share, low=share / 2, high=1.0)
-            for i in range(levels)
-        ),
-        macro=share,
-        macro_levels=tuple(range(levels)),
-        mean_logprob=-1.25,
-        retention=Retention(
-            score=score,
-            scored_levels=() if score is None else (1, 2, 3, 4),
-            known=0 if score is None else 312,
-            kept=0,
-            unknown=1234,
-            gained=56,
-            gain=56 / 1234,
-            levels=tuple(
-                LevelRetention(
-                    level=i, known=0, kept=0, retained=None, unknown=0, gained=0, gain=None
-                )
-                for i in range(5)
-            ),
-        ),
-        outcomes=Outcomes(kept=200, lost=98, gained=56, wrong=100 * levels - 354),
-        repair=Repair(lost=98, healed=45, gained=56, preserved=33, kept=200, undamaged=199)
-        if repair
-        else None,
-    )
-
-
-def variant(name: str, *domains: DomainResult, percent: float | None = None) -> VariantResult:
-    return VariantResult(
-        name=name, slug=name, variant_id="0" * 32, percent=percent, seconds=12.0, domains=domains
-    )
-
-
-def make_summary(*variants: VariantResult, **changed: Any) -> Summary:
-    record = CheckpointRecord(name="models/tiny", digest="a" * 32, tokenizer_digest="b" * 32)
-    run = RunRecord(
-        key="c" * 32,
-        base=record,
-        tuned=record.model_copy(update={"name": changed.pop("tuned_name", "runs/tuned")}),
-        facts=FactsRecord(
-            name="geography",
-            digest="d" * 32,
-            domains=("in", "out"),
-            asked=1000,
-            asked_digest="e" * 32,
-            unlevelled=0,
-        ),
-        card={"digest": "f" * 32},
-        prompt=PromptRecord(name="fewshot", shots=4, max_new_tokens=16, how="words"),
-        update_norm=1.5,
-        arithmetic="fp32",
-        engine={"engine": "fake"},
-        software={"sftbench": "0"},
-        command="sftbench compare",
-        made="2026-01-01T00:00:00+00:00",
-        seconds=30.0,
-    )
-    return Summary(run=run, variants=variants, **changed)
-
-
-def two_domains(
-    name: str, share: float, kept: float, percent: float | None = None
-) -> VariantResult:
-    repair = percent is not None
-    return variant(
-        name,
-        domain("in", share, kept, repair=repair),
-        domain("out", share, kept + 0.02, repair=repair),
-        percent=percent,
-    )
-
-
-def full() -> Summary:
-    return make_summary(
-        two_domains("base", 0.5, 0.98),
-        two_domains("tuned", 0.4, 0.71),
-        two_domains("tuned+restore(relative,5%)", 0.45, 0.75, 5.0),
-        two_domains("tuned+restore(relative,20%)", 0.48, 0.8, 20.0),
-        two_domains("tuned+restore(relative,60%)", 0.01, 0.0, 60.0),
-    )
-
-
-def lost_table(count: int, text: str = " Chile") -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "fact_id": [str(i) for i in range(count)],
-            "domain": "in",
-            "relation": "country_capital",
-            "level": 4,
-            "rate": 0.93,
-            "question": [f"Question {i}?" for i in range(count)],
-            "answer": text,
-            "base_text": text,
-            "tuned_text": text,
-            "base_logprob": -1.0,
-            "tuned_logprob": -2.0,
-            "healed_by": [["tuned+restore(relative,20%)"]] * count,
-        }
-    )
-
-
 def plain(text: str) -> str:
     return text.replace(words.NARROW, " ").replace(words.FIXED, " ")
 
 
 class Balanced(HTMLParser):
-    """Checks that tags nest, and collects what a page would load from elsewhere."""
+    """Checks that tags nest; collects what a page would load, its scripts, ids and links."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.loads: list[str] = []
         self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.policy = ""
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
         self.tags.add(tag)
-        self.loads += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "srcset")]
+        self.loads += [f"{tag} {name}" for name in found if name in ("src", "srcset", "data")]
+        if "href" in found:
+            self.links.append(str(found["href"]))
+        if "id" in found:
+            self.ids.append(str(found["id"]))
+        if found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = str(found["content"])
+        if tag == "script" and "type" not in found:
+            self.scripts.append("")
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["script"] and self.scripts:
+            self.scripts[-1] += data
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -174,6 +77,7 @@ def parsed(page: str) -> Balanced:
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
     return parser
 
 
@@ -183,10 +87,9 @@ def test_the_headline_states_every_restored_percentage_and_picks_none() -> None:
         "out-of-domain (n = 312). Restoring the 5 / 20 / 60 % most changed parameters: "
         "75 / 80 / 0 % in-domain, 77 / 82 / 2 % out-of-domain."
     )
-    assert plain(words.subline(full())) == (
+    assert plain(words.accuracy_sentence(full())) == (
         "Accuracy, as the mean over mastery levels, went from 50 % to 40 % in-domain and "
-        "50 % to 40 % out-of-domain. Restoring 5 / 20 / 60 % heals 90 / 90 / 90 of 196 lost facts "
-        "and preserves 66 / 66 / 66 of 112 gained."
+        "50 % to 40 % out-of-domain: 196 facts lost, 112 gained."
     )
 
 
@@ -197,11 +100,22 @@ def test_the_headline_of_one_percentage() -> None:
     )
 
 
+def test_without_a_restore_there_is_no_sentence_of_it() -> None:
+    summary = make_summary(*full().variants[:2])
+    assert words.restore_sentence(summary) == ""
+    assert words.headline(summary) == words.verdict(summary)
+
+
 def test_a_base_that_knows_nothing_is_said() -> None:
-    summary = make_summary(variant("base", domain("in", 0.0)), variant("tuned", domain("in", 0.1)))
+    summary = make_summary(
+        variant("base", domain("in", 0.0)),
+        variant("tuned", domain("in", 0.1)),
+        variant("r", domain("in", 0.1), percent=5.0),
+    )
     assert words.headline(summary).startswith("The base answers none of these facts")
-    assert any("rests on very little" in caveat for caveat in words.caveats(summary))
-    parsed(render(summary, lost_table(0)))
+    assert words.restore_sentence(summary) == ""
+    assert any("rests on very little" in caveat for caveat in notes.caveats(summary))
+    parsed(render(summary, changed_table(0), gained_table(0)))
 
 
 def test_a_domain_without_a_score_is_not_passed_over() -> None:
@@ -218,100 +132,164 @@ def test_a_domain_without_a_score_is_not_passed_over() -> None:
 
 def test_levels_without_facts_are_named() -> None:
     sparse = variant("base", domain("in", 0.5, 1.0, levels=3))
-    found = words.caveats(make_summary(sparse, variant("tuned", domain("in", 0.4, 0.9, levels=3))))
+    found = notes.caveats(make_summary(sparse, variant("tuned", domain("in", 0.4, 0.9, levels=3))))
     assert "No facts in-domain in level 3 and 4: the macro is over level 0, 1 and 2." in found
 
 
+@pytest.mark.parametrize(
+    ("value", "written"), [(-1.25, "−1.2"), (-0.04, "0.0"), (0.0, "0.0"), (-10.04, "−10.0")]
+)
+def test_log_probabilities_have_a_minus_sign_and_no_negative_zero(
+    value: float, written: str
+) -> None:
+    assert words.nats(value) == written
+
+
+@pytest.mark.parametrize(("value", "written"), [(0.21, "0.210"), (-3, "−3.000"), (27.34, "27.3")])
+def test_figures_of_a_task_have_the_decimals_of_their_size(value: float, written: str) -> None:
+    assert words.figure(value) == written
+
+
+def test_a_long_text_is_cut_and_its_tooltip_is_bounded() -> None:
+    assert words.clip("  two\nlines ") == ("two lines", None)
+    exact = "x" * words.SHOWN_CHARACTERS
+    assert words.clip(exact) == (exact, None)
+    shown, whole = words.clip(exact + "y")
+    assert (shown, whole) == (exact + "…", exact + "y")
+    shown, whole = words.clip("z" * 10_000)
+    assert (len(shown), len(whole or "")) == (
+        words.SHOWN_CHARACTERS + 1,
+        words.TITLE_CHARACTERS + 1,
+    )
+
+
 def test_the_page_stands_alone_and_its_tags_nest() -> None:
-    page = render(full(), lost_table(3))
+    page = render(with_tasks(with_relations(full())), changed_table(3), gained_table(2))
     parser = parsed(page)
     assert parser.loads == []
-    assert "url(" not in page
+    assert all(link.startswith("#") and link[1:] in parser.ids for link in parser.links)
+    assert len(parser.links) == 9
+    assert "url(" not in page.split("<script")[0]
     assert "@import" not in page
-    assert not parser.tags & {"script", "link", "img", "iframe"}
+    assert not parser.tags & {"link", "img", "iframe", "object", "embed", "form"}
     assert 'name="viewport"' in page
-    assert "prefers-color-scheme: dark" in page
+    assert len(page) < 1_000_000
 
 
-def test_a_page_without_restore_and_losses_says_so() -> None:
-    page = render(make_summary(*full().variants[:2]), lost_table(0))
-    parsed(page)
-    assert 'id="restore"' not in page
+def test_the_policy_allows_the_scripts_of_the_page_and_nothing_else() -> None:
+    parser = parsed(render(full(), changed_table(1), gained_table(0)))
+    hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()) for one in parser.scripts]
+    allowed = " ".join(f"'sha256-{one.decode()}'" for one in hashes)
+    assert parser.policy == (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert len(hashes) == 4
+
+
+def test_a_page_without_restore_tasks_relations_and_losses_says_so() -> None:
+    page = render(make_summary(*full().variants[:2]), changed_table(0), gained_table(0))
+    parser = parsed(page)
+    assert not {"restore", "tasks", "relations"} & set(parser.ids)
+    assert {f"#{one}" for one in ("restore", "tasks", "relations")}.isdisjoint(parser.links)
     assert "Healed by restoring" not in page
     assert "None: the tuned model answers right all that the base answers right." in page
 
 
 def test_whatever_models_and_users_write_is_escaped() -> None:
     summary = make_summary(
-        *full().variants, tuned_name=HOSTILE, warnings=(HOSTILE,), recipe={"size": HOSTILE}
+        *full().variants,
+        tuned_name=HOSTILE,
+        warnings=(HOSTILE,),
+        recipe={"size": HOSTILE},
+        rescored_from=HOSTILE,
     )
-    page = render(summary, lost_table(1, HOSTILE))
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 6
-    parsed(page)
+    relations = with_relations(summary)
+    named = relations.relations[0].model_copy(update={"relation": HOSTILE})
+    baseline = relations.baselines[0].model_copy(update={"majority_answer": HOSTILE})
+    hostile = with_tasks(
+        relations.model_copy(
+            update={"relations": (named, relations.relations[1]), "baselines": (baseline,)}
+        ),
+        HOSTILE,
+    )
+    page = render(hostile, changed_table(1, HOSTILE), gained_table(1, HOSTILE))
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;") >= 14
+    assert "alert" not in "".join(parsed(page).scripts)
 
 
-def test_many_lost_facts_are_cut_and_counted() -> None:
-    page = render(full(), lost_table(LOST_SHOWN + 1))
-    assert f"Question {LOST_SHOWN - 1}?" in page
-    assert f"Question {LOST_SHOWN}?" not in page
-    assert f"{LOST_SHOWN} of {LOST_SHOWN + 1} are shown" in page
+def test_a_very_long_answer_does_not_fill_the_page() -> None:
+    short = render(full(), changed_table(1), gained_table(0))
+    long = render(full(), changed_table(1, "x" * 10_000), gained_table(0))
+    assert len(long) - len(short) < 3 * 2 * words.TITLE_CHARACTERS
+    assert f'title="{"x" * words.TITLE_CHARACTERS}…"' in long
+
+
+def test_an_empty_answer_is_said() -> None:
+    page = render(full(), changed_table(1, " "), gained_table(0))
+    assert '<i class="nothing">nothing</i>' in page
+
+
+def test_many_changed_facts_are_cut_and_counted() -> None:
+    page = render(full(), changed_table(SHOWN + 1), gained_table(SHOWN + 5))
+    assert page.count(f"Question {SHOWN - 1}?") == 2
+    assert f"Question {SHOWN}?" not in page
+    assert f"{SHOWN} of {SHOWN + 1} are shown; all are in lost.csv" in page
+    assert f"{SHOWN} are shown; all are in gained.csv" in page
+
+
+def test_chat_and_scoring_again_are_said() -> None:
+    tables = changed_table(0), gained_table(0)
+    page = render(make_summary(*full().variants, chat=True, rescored_from="runs/a"), *tables)
+    assert "<b>Chat.</b>" in page
+    assert "through the tokenizer&#39;s chat template" in page
+    assert "<b>Scored again.</b> The answers are those of runs/a" in page
+    assert "chat" not in parsed_text(render(full(), *tables))
+
+
+def parsed_text(page: str) -> str:
+    """Return a page without its scripts and tags, in lower case."""
+    bare = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", "", bare).lower()
 
 
 def test_a_recipe_is_shown_without_its_facts() -> None:
     summary = make_summary(
         *full().variants, recipe={"steps": 30, "drawn": {"fact_ids": ["0123abcd"]}}
     )
-    page = render(summary, lost_table(0))
+    page = render(summary, changed_table(0), gained_table(0))
     assert "&#34;steps&#34;: 30" in page
     assert "0123abcd" not in page
 
 
-def test_pictures_are_well_formed_and_place_marks_at_their_figures() -> None:
-    tuned = full().tuned
-    track = ET.fromstring(pictures.retention_track(tuned))
-    marks = [one.get("x") for one in track.iter("svg") if "mark" in str(one.get("class"))]
-    assert marks == ["71.00%", "73.00%"]
-    assert track.get("role") == "img"
-    assert "in-domain: 71.0" in str(track.get("aria-label"))
-    plot = ET.fromstring(pictures.level_plot(full().base.domains[0], tuned.domains[0]))
-    tops = {
-        one.get("y")
-        for one in plot.iter("svg")
-        if "circle" in str(one.get("class")) and one.get("y")
-    }
-    assert tops == {f"{pictures.PLOT_HEIGHT * 0.6:.0f}"}
-
-
-def test_the_curve_runs_from_tuned_to_the_largest_percentage() -> None:
-    drawn = ET.fromstring(pictures.curve(full(), lambda one: one.macro, "Accuracy"))
-    places = [
-        float(str(one.get("x")).rstrip("%"))
-        for one in drawn.iter("svg")
-        if "circle" in str(one.get("class"))
-    ]
-    assert places == sorted(places)
-    assert (places[0], places[-1]) == (3.0, 97.0)
-    unscored = [
-        variant(name, domain("in", 0.1), percent=percent)
-        for name, percent in (("base", None), ("tuned", None), ("r", 5.0))
-    ]
-    empty = pictures.curve(make_summary(*unscored), lambda one: one.retention.score, "Retention")
-    assert "reference" not in empty
-    only_zero = make_summary(*full().variants[:2], two_domains("r", 0.4, 0.7, 0.0))
-    ET.fromstring(pictures.curve(only_zero, lambda one: one.macro, "Accuracy"))
-
-
-def test_svg_escapes_text_and_attributes() -> None:
-    drawn = svg.element("text", "<b> & c", aria_label='"<')
-    assert drawn == '<text aria-label="&#34;&lt;">&lt;b&gt; &amp; c</text>'
+def test_the_data_of_the_charts_is_json_that_ends_no_script() -> None:
+    summary = with_tasks(full(), "</script><b>")
+    page = render(summary, changed_table(0), gained_table(0))
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert found is not None
+    data = json.loads(found[1])
+    assert list(data["tasks"]) == ["</script><b> exact_match"]
+    assert data["scores"] == {"in": pytest.approx(71), "out": pytest.approx(73)}
 
 
 def test_the_terminal_tables_fit_80_columns_and_hold_the_figures() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    show(full(), console)
-    text = plain(console.file.getvalue())  # type: ignore[attr-defined]
+    text = shown(relations=False)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert re.search(r"restored 20 % +48\.0 +48\.0 +80\.0 +82\.0 +98 +98 +56 +56", text)
     assert re.search(r"Accuracy by mastery level out-of-domain", text)
+    assert "country_capital" not in text
+
+
+def test_the_terminal_lists_relations_when_asked() -> None:
+    text = shown(relations=True)
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"country_capital +in +50 +80\.0 +60\.0 +30 +10 +0", text)
+    assert re.search(r"city_country +in +20 +50\.0 +50\.0 +10 +0 +0 +25\.0", text)
+
+
+def shown(*, relations: bool) -> str:
+    file = io.StringIO()
+    show(with_relations(full()), Console(file=file, width=80), relations=relations)
+    return plain(file.getvalue())

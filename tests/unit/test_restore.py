@@ -1,4 +1,4 @@
-"""The paper's restore against a naive oracle, its report, and the folders it writes."""
+"""The paper's restore against a naive oracle, and its report."""
 
 from __future__ import annotations
 
@@ -8,22 +8,15 @@ import struct
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
-from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.restore import in_region, rank, relative_change, restored_count
-from sftbench.checkpoints.restored_folders import planned_outputs, restore_folders
 from sftbench.checkpoints.update import update_norm
-from sftbench.checkpoints.variants import Restored
-from sftbench.checkpoints.weights import read_tensors
-from sftbench.common.errors import SftbenchError
 
 pytestmark = pytest.mark.unit
 
@@ -300,98 +293,6 @@ def test_bf16_arithmetic_does_not_see_small_updates():
     assert report_of(base, tuned, 10, "bf16").changed == 100
 
 
-# --- pairs that do not fit -----------------------------------------------------------------------
-
-
-def error_of(base, tuned):
-    with pytest.raises(SftbenchError) as error:
-        rank(base, tuned, where=("B", "T"))
-    return error.value
-
-
-def test_other_names():
-    one = {f"layers.{i}.w": torch.ones(1) for i in range(6)}
-    two = {"layers.0.w": torch.ones(1), "layers.x": torch.ones(1)}
-    error = error_of(one, two)
-    assert str(error) == (
-        "T: base and tuned hold different tensors: only B has layers.1.w, layers.2.w, layers.3.w "
-        "and 2 more; only T has layers.x\n"
-        "Name the base that this model was tuned from; adapters must be merged first."
-    )
-
-
-def test_other_shapes():
-    error = error_of({"layers.w": torch.ones(2, 3)}, {"layers.w": torch.ones(3, 2)})
-    assert error.what == (
-        "base and tuned differ in shape: layers.w ([2, 3] in base, [3, 2] in tuned)"
-    )
-
-
-def test_nan_weights():
-    good = {"layers.w": torch.ones(2)}
-    bad = {"layers.w": torch.tensor([1.0, math.nan])}
-    assert str(error_of(good, bad)).startswith(
-        "T: the tensor layers.w holds 1 NaN or infinite scalar\n"
-    )
-    assert error_of(bad, good).where == "B"
-
-
-def test_no_blocks():
-    error = error_of({"h.0.w": torch.ones(1)}, {"h.0.w": torch.ones(1)})
-    assert error.what == 'no tensor has "layers" in its name, so there is nothing to rank'
-
-
-def test_quantised_blocks():
-    error = error_of({"layers.w": torch.ones(1)}, {"layers.w": torch.ones(1, dtype=torch.int8)})
-    assert error.what == "the tensor layers.w holds torch.int8, not floats"
-
-
-def test_an_overflowing_change():
-    error = error_of({"layers.w": torch.zeros(1)}, {"layers.w": torch.full((1,), 3e38)})
-    assert error.what == "a relative change overflows fp32: the weights have diverged"
-
-
-class TestTiedHead:
-    EMBEDDING = torch.tensor([[1.0, 2.0]])
-
-    def model(self, change, *, head=None):
-        tensors = {
-            "model.embed_tokens.weight": self.EMBEDDING + change,
-            "model.layers.0.w": torch.ones(2) + change,
-        }
-        return tensors if head is None else {**tensors, "lm_head.weight": head}
-
-    def test_stored_by_base_only(self):
-        base = self.model(0, head=self.EMBEDDING)
-        result, report = rank(base, self.model(1)).apply(Decimal(100))
-        assert "lm_head.weight" not in result
-        assert report.region == 2
-
-    def test_stored_by_tuned_only_stays_as_tuned_has_it(self):
-        tuned = self.model(1, head=self.EMBEDDING + 1)
-        result, _ = rank(self.model(0), tuned).apply(Decimal(100))
-        assert torch.equal(result["lm_head.weight"], self.EMBEDDING + 1)
-        assert torch.equal(result["model.embed_tokens.weight"], self.EMBEDDING + 1)
-
-    def test_a_head_of_its_own_is_a_difference(self):
-        error = error_of(self.model(0), self.model(1, head=self.EMBEDDING))
-        assert "only T has lm_head.weight" in error.what
-
-    def test_the_update_norm_counts_it_once(self):
-        norm = update_norm(self.model(0), self.model(1))
-        assert norm == pytest.approx(2.0)
-        head = update_norm(
-            self.model(0, head=self.EMBEDDING), self.model(1, head=self.EMBEDDING + 1)
-        )
-        assert head == norm
-
-    def test_an_untied_head_counts_in_the_update_norm(self):
-        free = torch.zeros(1, 2)
-        assert update_norm(self.model(0, head=free), self.model(1, head=free + 1)) == pytest.approx(
-            math.sqrt(6)
-        )
-
-
 @given(models())
 def test_the_update_norm_is_the_l2_norm_of_all_tensors(pair):
     base, tuned = pair
@@ -401,112 +302,3 @@ def test_the_update_norm_is_the_l2_norm_of_all_tensors(pair):
         for p, s in zip(base[name].flatten().tolist(), tuned[name].flatten().tolist(), strict=True)
     ]
     assert update_norm(base, tuned) == pytest.approx(math.hypot(*flat), rel=1e-6)
-
-
-# --- folders -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pair(tmp_path, monkeypatch):
-    """Return the folders of a small base and of a model tuned from it."""
-    monkeypatch.setenv("SFTBENCH_CACHE", str(tmp_path / "cache"))
-    torch.manual_seed(0)
-    base = {"model.layers.0.w": torch.randn(10, 10), "model.embed_tokens.weight": torch.randn(3)}
-    tuned = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in base.items()}
-    folders = SimpleNamespace(base=tmp_path / "base", tuned=tmp_path / "tuned", out=tmp_path / "o")
-    for folder, tensors in ((folders.base, base), (folders.tuned, tuned)):
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
-        (folder / "tokenizer.json").write_text("{}")
-        save_file(tensors, folder / "model.safetensors")
-    return folders
-
-
-def test_one_percentage_is_written_to_the_output_itself(pair):
-    (done,) = restore_folders(pair.base, pair.tuned, [Decimal(20)], "fp32", pair.out).folders
-    assert done.path == pair.out
-    expected, report = rank(read_tensors(pair.base), read_tensors(pair.tuned)).apply(Decimal(20))
-    written = read_tensors(pair.out)
-    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
-    record = json.loads((pair.out / "sftbench_variant.json").read_text())
-    assert record["variant"] == "tuned+restore(relative,20%)"
-    assert record["report"] == report.record()
-    digests = record["base"]["digest"], record["tuned"]["digest"]
-    assert record["base_digest"] == digests[0] == checkpoint_digest(pair.base)
-    assert record["variant_digest"] == Restored("relative", Decimal(20)).digest(*digests)
-
-
-def test_several_percentages_are_written_below_the_output(pair):
-    steps = []
-    result = restore_folders(
-        pair.base, pair.tuned, [Decimal(1), Decimal("12.5")], "bf16", pair.out,
-        advance=steps.append,
-    )  # fmt: skip
-    names = {"tuned+restore-relative-1pct-bf16", "tuned+restore-relative-12.5pct-bf16"}
-    assert {path.name for path in pair.out.iterdir()} == names
-    assert [folder.report.count for folder in result.folders] == [1, 12]
-    assert steps == [1, 1, 1]
-    assert result.warnings == ()
-
-
-def test_outputs_are_checked_before_any_work(pair):
-    taken = pair.out / "tuned+restore-relative-5pct"
-    taken.mkdir(parents=True)
-    (taken / "file").write_text("")
-    with pytest.raises(SftbenchError, match="already exists") as error:
-        restore_folders(
-            pair.base / "missing", pair.tuned, [Decimal(1), Decimal(5)], "fp32", pair.out
-        )
-    assert error.value.where == str(taken)
-    assert [path.name for path in pair.out.iterdir()] == [taken.name]
-    (pair.base.parent / "file").write_text("")
-    with pytest.raises(SftbenchError, match="already exists"):
-        planned_outputs(
-            [Restored("relative", Decimal(k)) for k in (1, 2)], pair.base.parent / "file"
-        )
-
-
-def test_other_tokenizers_are_told(pair):
-    (pair.tuned / "tokenizer.json").write_text('{"added_tokens": [{"id": 1}]}')
-    result = restore_folders(pair.base, pair.tuned, [Decimal(20)], "fp32", pair.out)
-    assert result.warnings == (
-        "Base and tuned have different tokenizers or chat templates; the variants take the tuned "
-        "model's.",
-    )
-
-
-def test_a_pair_that_does_not_fit_writes_nothing(pair):
-    save_file({"model.layers.0.w": torch.ones(1)}, pair.tuned / "model.safetensors")
-    with pytest.raises(SftbenchError, match=r"only .*base has model.embed_tokens.weight"):
-        restore_folders(pair.base, pair.tuned, [Decimal(20)], "fp32", pair.out)
-    assert not pair.out.exists()
-
-
-def test_the_command_shows_what_was_done(pair):
-    import typer
-    from typer.testing import CliRunner
-
-    from sftbench.cli.restore import restore
-
-    app = typer.Typer()
-    app.command()(restore)
-    models = ["--base", str(pair.base), "--tuned", str(pair.tuned)]
-    done = CliRunner().invoke(app, [*models, "--percent", "100,10", "-o", str(pair.out)])
-    assert done.exit_code == 0, done.output
-    assert "100 scalars ranked in fp32" in done.stdout
-    assert "update removed (L1 norm)" in done.stdout
-    assert f"tuned+restore(relative,10%) -> {pair.out}/tuned+restore-relative-10pct" in done.stdout
-    bad = CliRunner().invoke(app, [*models, "--arithmetic", "fp8", "-o", str(pair.out)])
-    assert isinstance(bad.exception, SftbenchError)
-
-
-def test_the_model_command_prints_one_folder(pair):
-    import typer
-    from typer.testing import CliRunner
-
-    from sftbench.cli.models import model
-
-    app = typer.Typer()
-    app.command()(model)
-    done = CliRunner().invoke(app, [str(pair.base)])
-    assert done.stdout == f"{pair.base}\n"

@@ -6,13 +6,22 @@ import math
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from report_samples import full, with_relations, with_tasks
 
 from sftbench.analysis.accuracy import accuracy, macro, wilson
-from sftbench.analysis.changes import flips, lost_facts, outcomes, repair, wide
-from sftbench.analysis.summary import LevelAccuracy
+from sftbench.analysis.changes import (
+    flips,
+    gained_facts,
+    lost_facts,
+    outcomes,
+    repair,
+    wide,
+)
+from sftbench.analysis.relations import by_relation
+from sftbench.analysis.summary import LevelAccuracy, Summary
 
 pytestmark = pytest.mark.unit
 
@@ -100,6 +109,55 @@ def test_lost_facts_without_a_restore_name_no_healer() -> None:
     assert lost_facts(kept, "base", "tuned").height == 0
 
 
+def test_gained_facts_are_sorted_by_how_little_the_base_knew_them() -> None:
+    table = items(
+        {
+            "base": [False, False, False, True],
+            "tuned": [True, True, False, True],
+            "r1": [True, False, True, True],
+            "r5": [True, True, True, True],
+        },
+        [2, 0, 0, 4],
+    )
+    found = gained_facts(table, "base", "tuned", ["r5", "r1"])
+    assert found["fact_id"].to_list() == ["1", "0"]
+    assert found["preserved_by"].to_list() == [["r5"], ["r5", "r1"]]
+    assert found["base_logprob"].to_list() == [-3.0, -2.0]
+    assert found["tuned_text"].to_list() == [" Peru", " Peru"]
+
+
+def test_among_equally_unknown_facts_the_largest_rise_comes_first() -> None:
+    table = items({"base": [False, False], "tuned": [True, True]}, [1, 1])
+    assert gained_facts(table, "base", "tuned")["fact_id"].to_list() == ["1", "0"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(ANSWERS)
+def test_lost_and_gained_facts_are_as_many_as_the_outcomes_say(
+    answers: list[tuple[bool, bool, bool]],
+) -> None:
+    columns = dict(zip(("base", "tuned", "r"), map(list, zip(*answers, strict=True)), strict=True))
+    table = items(columns, [1] * len(answers))
+    found = outcomes(wide(table), "base", "tuned")
+    assert lost_facts(table, "base", "tuned", ["r"]).height == found.lost
+    assert gained_facts(table, "base", "tuned", ["r"]).height == found.gained
+
+
+def test_relations_are_counted_per_domain_and_variant() -> None:
+    first = items({"base": [True, True, False], "tuned": [True, False, True]}, [1, 1, 1])
+    other = items({"base": [False], "tuned": [True]}, [1], domain="out").with_columns(
+        fact_id=pl.lit("x")
+    )
+    found = by_relation(pl.concat([other, first]), "base")
+    assert found.rows() == [
+        ("in", "city_country", "base", 3, 2, 2, 0, 0),
+        ("in", "city_country", "tuned", 3, 2, 1, 1, 1),
+        ("out", "city_country", "base", 1, 0, 0, 0, 0),
+        ("out", "city_country", "tuned", 1, 1, 0, 0, 1),
+    ]
+
+
+@settings(deadline=None, max_examples=50)
 @given(ANSWERS)
 def test_outcomes_and_repairs_add_up(answers: list[tuple[bool, bool, bool]]) -> None:
     columns = dict(zip(("base", "tuned", "r"), map(list, zip(*answers, strict=True)), strict=True))
@@ -122,6 +180,17 @@ def test_flips_are_the_facts_scored_differently() -> None:
     first, second = (table.filter(pl.col("variant") == name) for name in "ab")
     assert flips(first, second).rows() == [("1", True, False, " Peru", " Chile")]
     assert flips(first, first).height == 0
+
+
+def test_a_summary_is_read_as_it_was_written_and_without_later_fields() -> None:
+    summary = with_tasks(with_relations(full()))
+    written = summary.model_dump(mode="json")
+    assert Summary.model_validate(written) == summary
+    for later in ("chat", "rescored_from", "relations", "baselines"):
+        del written[later]
+    for one in written["variants"]:
+        del one["tasks"]
+    assert Summary.model_validate(written) == full()
 
 
 def test_a_summary_record_takes_no_unknown_field() -> None:

@@ -15,7 +15,9 @@ from sftbench.facts.templates import bundled_templates, load_templates, word_tri
 
 pytestmark = pytest.mark.unit
 
-BUNDLED = load_templates(bundled_templates("geography"))
+BUNDLED = {
+    name: load_templates(bundled_templates(name)) for name in ("geography", "entityquestions")
+}
 WORDS = [
     "ash",
     "birch",
@@ -48,21 +50,39 @@ def write(folder: Path, content: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("relation", BUNDLED.relations)
-def test_bundled_templates_are_21_distinct_paraphrases(relation: str) -> None:
-    cloze = BUNDLED.cloze[relation]
+@pytest.mark.parametrize(
+    ("source", "relation"),
+    [(name, relation) for name, bundled in BUNDLED.items() for relation in bundled.relations],
+)
+def test_bundled_templates_are_21_distinct_paraphrases(source: str, relation: str) -> None:
+    cloze = BUNDLED[source].cloze[relation]
     assert len(cloze) == len({line.casefold() for line in cloze}) == 21
     for line in cloze:
         assert line.count("{subject}") == 1
         assert line == line.strip()
         assert not line.endswith((".", "?", "!"))
+        assert "  " not in line
     shared = [len(word_trigrams(one) & word_trigrams(two)) for one, two in combinations(cloze, 2)]
     assert max(shared) <= 3
 
 
 def test_bundled_questions_ask_about_the_subject() -> None:
-    asked = BUNDLED.relations["country_capital"].ask("the Netherlands")
-    assert asked == "What is the capital of the Netherlands?"
+    asked = BUNDLED["geography"].relations["country_capital"]
+    assert asked.ask("the Netherlands") == "What is the capital of the Netherlands?"
+
+
+@pytest.mark.parametrize("subject", ["the Ombra", "O'Brien's", "?", "{subject}"])
+def test_the_subject_is_what_the_form_leaves(subject: str) -> None:
+    for bundled in BUNDLED.values():
+        for asked in bundled.relations.values():
+            assert asked.subject_of(asked.ask(subject)) == subject
+
+
+@pytest.mark.parametrize(
+    "question", ["Who is Bly child?", "Who is  's child?", "Who is 's child?", "Bly's child?", ""]
+)
+def test_a_question_of_another_form_has_no_subject(question: str) -> None:
+    assert BUNDLED["entityquestions"].relations["P40"].subject_of(question) is None
 
 
 def test_word_trigrams_ignore_case_and_punctuation_and_count_the_subject() -> None:

@@ -1,0 +1,131 @@
+"""`sftbench check`: one command that says what a fine-tune did, in the time there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
+
+if TYPE_CHECKING:
+    from sftbench.compare.check import Checked
+
+
+def check(
+    tuned: Annotated[str, typer.Argument(help="Tuned model: a folder, a hub id, or an adapter.")],
+    base: Annotated[
+        str | None, typer.Option(help="Its base; default: what the tuned model's files name.")
+    ] = None,
+    base_revision: Annotated[str | None, typer.Option(help="Of a base on the hub.")] = None,
+    tuned_revision: Annotated[str | None, typer.Option(help="Of a tuned model on the hub.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder, resumed if it is there [check-NAME]."),
+    ] = None,
+    budget: Annotated[str, typer.Option(help="Time it may take: 90s, 10m, 1h30m.")] = "10m",
+    facts: Annotated[
+        str | None, typer.Option(help="Fact table; default: the card's, else geography.")
+    ] = None,
+    mastery: Annotated[
+        str | None, typer.Option(help="Mastery card; default: the one that ships, else made.")
+    ] = None,
+    restore: Annotated[
+        str, typer.Option(help="Percentages of the most changed scalars to restore, or none.")
+    ] = "5,20",
+    prompt: Annotated[Literal["fewshot", "paper"], typer.Option(help="How to ask.")] = "fewshot",
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="Ask every variant as a chat.")
+    ] = False,
+    chat_for_tuned: Annotated[
+        bool,
+        typer.Option(
+            "--apply-chat-template-to-tuned", help="Ask all but the base as a chat: see the docs."
+        ),
+    ] = False,
+    engine: Engine = "auto",
+    engine_options: EngineOptions = None,
+    dtype: Dtype = "float32",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Prompts in one batch [hf: 16, vllm: 256].")
+    ] = None,
+) -> None:
+    """Say in three sentences what a fine-tune did to what its base knows, in the time there is."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from sftbench.checkpoints.pair import find_pair
+    from sftbench.checkpoints.variants import parse_percents
+    from sftbench.cli.compare import chat_of
+    from sftbench.compare.budget import parse_duration
+    from sftbench.compare.check import CheckRequest, run_check
+    from sftbench.engines.settings import make_engine, parse_engine
+    from sftbench.facts.prompts import PROMPTS
+
+    seconds = parse_duration(budget)
+    percents = () if restore == "none" else tuple(sorted(parse_percents(restore)))
+    settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
+    chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
+    models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
+    aside = Console(stderr=True, highlight=False)
+    checked = run_check(
+        CheckRequest(
+            models=models,
+            out=output or _default_output(tuned),
+            budget=seconds,
+            facts=facts,
+            mastery=mastery,
+            percents=percents,
+            prompt=PROMPTS[prompt],
+            chat=chat,
+            engine=settings,
+        ),
+        make_engine,
+        lambda line: aside.print(f"[yellow]Note:[/] {escape(line)}"),
+    )
+    show_checked(checked)
+
+
+def _default_output(tuned: str) -> Path:
+    import re
+
+    name = Path(tuned).resolve().name if Path(tuned).exists() else tuned
+    return Path("check-" + re.sub(r"[^\w.-]+", "-", name))
+
+
+def show_checked(checked: Checked) -> None:
+    """Print the verdict, the lost facts that tell most, and what to do next."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sftbench.compare.result import REPORT
+    from sftbench.compare.verdict import telling_facts, three_sentences
+
+    console = Console()
+    console.print()
+    for sentence in three_sentences(checked.compared.summary):
+        console.print(escape(sentence), style="bold", highlight=False)
+    facts = telling_facts(checked.compared.lost)
+    if facts:
+        table = Table(
+            title=f"Lost facts that tell most ({len(facts)} of {checked.compared.lost.height:,})",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            title_justify="left",
+            title_style="bold",
+        )
+        columns = ("question", "answer", "base", "tuned", "level", "log p")
+        for name in columns:
+            table.add_column(name, justify="right" if name in ("level", "log p") else "left")
+        for fact in facts:
+            table.add_row(*(escape(value) for value in fact.values()))
+        console.print()
+        console.print(table)
+    console.print()
+    page = checked.folder / REPORT
+    console.print(f"The page: {page}", soft_wrap=True, highlight=False, markup=False)
+    for purpose, command in checked.next_steps:
+        console.print(f"For {purpose}: {command}", soft_wrap=True, highlight=False, markup=False)

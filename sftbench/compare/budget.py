@@ -1,0 +1,133 @@
+"""How many facts fit into the time given: durations, measured speed, and the size they allow."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sftbench.common.errors import SftbenchError
+from sftbench.engines.protocol import Engine
+from sftbench.facts.prompts import Prompt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+FEWEST_FACTS = 20
+"""Two of each level and domain: with fewer there is nothing to say."""
+PROBES = 16
+"""Facts that the speed is measured on."""
+SHARE_USED = 0.8
+"""Of the time that is left: other facts have longer answers, and machines have other work."""
+READS_PER_RANKING = 6.0
+READS_PER_RESTORE = 2.0
+"""Ranking all scalars, and making one restored variant, in times that reading one model takes
+(measured on SmolLM2 on two cores)."""
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds from "90s", "10m", "1h30m".
+
+    Raises:
+        SftbenchError: it is no duration, or none at all.
+    """
+    found = _DURATION.fullmatch(text.strip().lower())
+    parts = found.groups() if found else ()
+    if not any(parts) or any(part and not _NUMBER.fullmatch(part) for part in parts):
+        raise _no_duration(text)
+    seconds = sum(
+        float(part) * unit for part, unit in zip(parts, UNITS.values(), strict=True) if part
+    )
+    if seconds <= 0:
+        raise _no_duration(text)
+    return seconds
+
+
+def _no_duration(text: str) -> SftbenchError:
+    return SftbenchError(
+        f"{text!r} is no length of time",
+        where="--budget",
+        remedy="Write 90s, 10m or 1h30m.",
+    )
+
+
+def duration_text(seconds: float) -> str:
+    """Return seconds as people say it: "45 s", "9.5 min", "1.2 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured, in seconds.
+
+    Attributes:
+        fact: one fact's answer and log-probability, by one model.
+        read: reading one model's weights from disk and putting them into the engine.
+    """
+
+    fact: float
+    read: float
+
+    def overhead(self, restored: int) -> float:
+        """Return the seconds that a comparison takes besides asking.
+
+        Args:
+            restored: number of restored variants.
+        """
+        models = 4.0  # both models are read for the ranking, and loaded into the engine
+        ranking = READS_PER_RANKING if restored else 0.0
+        return self.read * (models + ranking + READS_PER_RESTORE * restored)
+
+    def seconds(self, facts: int, restored: int) -> float:
+        """Return how long a comparison on so many facts should take."""
+        return self.overhead(restored) + facts * self.fact * (2 + restored)
+
+    def facts(self, seconds: float, restored: int) -> int:
+        """Return how many facts fit into the time, at least `FEWEST_FACTS`."""
+        left = seconds * SHARE_USED - self.overhead(restored)
+        return max(FEWEST_FACTS, math.floor(left / (self.fact * (2 + restored))))
+
+
+def measure(engine: Engine, path: Path, prompt: Prompt, texts: Sequence[str]) -> Speed:
+    """Measure an engine that holds the model of a folder; its weights are those again after.
+
+    Args:
+        engine: made from `path`.
+        path: checkpoint folder.
+        prompt: fixes the token budget.
+        texts: what facts are asked with; `PROBES` of them are asked, after one to warm up.
+    """
+    from sftbench.checkpoints.weights import read_tensors
+
+    _ask(engine, prompt, texts[:1])
+    probes = texts[:PROBES]
+    began = time.monotonic()
+    _ask(engine, prompt, probes)
+    asked = time.monotonic()
+    engine.load(read_tensors(path))
+    return Speed(fact=(asked - began) / len(probes), read=time.monotonic() - asked)
+
+
+def _ask(engine: Engine, prompt: Prompt, texts: Sequence[str]) -> None:
+    engine.greedy(texts, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
+    engine.logprobs([(text, " a name") for text in texts])
+
+
+def levelling_size(seconds: float, facts: int, left: float) -> int:
+    """Return how many facts can be levelled in the time left, at least `FEWEST_FACTS`.
+
+    Args:
+        seconds: what levelling `facts` facts took.
+        facts: number of facts measured.
+        left: seconds that levelling may take.
+    """
+    return max(FEWEST_FACTS, math.floor(left * SHARE_USED * facts / seconds))

@@ -1,0 +1,113 @@
+"""What a reader of a comparison must know of the two models before any answer, a sentence each."""
+
+from __future__ import annotations
+
+from sftbench.checkpoints.folder import Checkpoint
+from sftbench.checkpoints.tokenizers import same_tokenizer, tokenizer_difference
+from sftbench.checkpoints.vocabulary import vocabulary_change
+from sftbench.compare.chat import writes_the_date
+from sftbench.compare.decoding import end_ids, settings_of_generate
+from sftbench.compare.request import Request
+from sftbench.compare.sides import Sides
+from sftbench.recipes.record import RecipeRecord
+
+COSMETIC_CONFIG = frozenset(
+    (
+        "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id",
+        "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
+    )
+)  # fmt: skip
+"""Keys of config.json that do not change what the weights compute; where text ends is told apart
+by `end_ids`, since other values here may come to the same ids."""
+
+
+def cautions(request: Request, sides: Sides, recipe: RecipeRecord | None) -> tuple[str, ...]:
+    """Return everything that is known before any answer, the notes of the request first."""
+    base, tuned = sides.base.checkpoint, sides.tuned.checkpoint
+    return (
+        *request.notes,
+        *_of_recipe(recipe, tuned),
+        *_of_vocabulary(base, tuned),
+        *_of_tokenizers(sides),
+        *_of_chat(request, sides),
+        *_of_config(sides),
+        *_of_decoding(sides),
+    )
+
+
+def _of_recipe(recipe: RecipeRecord | None, tuned: Checkpoint) -> list[str]:
+    if recipe is None or recipe.tuned_digest == tuned.digest:
+        return []
+    return [
+        "The tuned model's weights are not those that its recipe record was written for; "
+        "they have been changed since, or the record was copied."
+    ]
+
+
+def _of_vocabulary(base: Checkpoint, tuned: Checkpoint) -> list[str]:
+    change = vocabulary_change(base.path, tuned.path)
+    return [] if change is None else [change.words]
+
+
+def _of_tokenizers(sides: Sides) -> list[str]:
+    difference = tokenizer_difference(sides.base.checkpoint.path, sides.tuned.checkpoint.path)
+    if difference is None:
+        return []
+    if same_tokenizer(sides.base.checkpoint.path, sides.tuned.checkpoint.path):
+        return [f"The two tokenizers give the same ids, but {difference}."]
+    return [f"The two tokenizers differ: {difference}; each side is asked through its own."]
+
+
+def _of_chat(request: Request, sides: Sides) -> list[str]:
+    found = []
+    if request.chat == "tuned":
+        found.append(
+            "The tuned model and what is restored from it are asked through their chat template, "
+            "the base as plain text: part of what looks lost or gained is the form of the question."
+        )
+    elif request.chat == "all" and sides.base.texts != sides.tuned.texts:
+        found.append(
+            "Base and tuned model have different chat templates; each is asked through its own."
+        )
+    if any(
+        side.chat and writes_the_date(side.checkpoint.path) for side in (sides.base, sides.tuned)
+    ):
+        found.append(
+            "The chat template writes today's date into the prompt: another day may give other "
+            "answers, and a run can be resumed on the same day only."
+        )
+    return found
+
+
+def _of_config(sides: Sides) -> list[str]:
+    base, tuned = sides.base.checkpoint.config, sides.tuned.checkpoint.config
+    keys = (base.keys() | tuned.keys()) - COSMETIC_CONFIG
+    other = sorted(key for key in keys if base.get(key) != tuned.get(key))
+    if not other:
+        return []
+    how = "every variant is run with the base's" if sides.one_engine else "each side has its own"
+    return [f"The two config.json differ in {', '.join(other)}; {how}."]
+
+
+def _of_decoding(sides: Sides) -> list[str]:
+    found = []
+    base, tuned = sides.base.checkpoint, sides.tuned.checkpoint
+    mine, theirs = end_ids(base), end_ids(tuned)
+    if sides.one_engine and mine != theirs:
+        found.append(
+            f"The base ends a text at the token ids {_ids(mine)}, the tuned model's own files at "
+            f"{_ids(theirs)}; every variant is run with the base's, where lm-eval on the tuned "
+            "folder ends at its own."
+        )
+    for who, one in (("base", base), ("tuned model", tuned)):
+        names = settings_of_generate(one)
+        if names:
+            found.append(
+                f"The generation_config.json of the {who} sets {', '.join(names)}: lm-eval's hf "
+                "model applies that to its answers, compare does not."
+            )
+    return found
+
+
+def _ids(ids: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ids)) or "(none)"

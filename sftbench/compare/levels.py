@@ -1,0 +1,146 @@
+"""The facts and levels of a check: named, shipped, or levelled within the time there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from sftbench.checkpoints.digest import checkpoint_digest
+from sftbench.checkpoints.names import name_of
+from sftbench.common.errors import SftbenchError
+from sftbench.compare.bench import Bench
+from sftbench.compare.budget import duration_text, levelling_size
+from sftbench.facts.reference import resolve_facts, shipped_facts
+from sftbench.facts.table import FactSet
+from sftbench.harness.choose import named_card
+from sftbench.mastery.bundled import find_card
+from sftbench.mastery.card import MasteryCard
+from sftbench.mastery.estimate import make_card
+from sftbench.mastery.sampled import SampledEstimator
+from sftbench.mastery.select import select
+
+DEFAULT_FACTS = "geography"
+PROBES = 2
+"""Facts that are levelled to measure how long it takes."""
+LEVELLED = "levelled"
+"""The decision that a check notes: how many facts are levelled."""
+
+
+class Decisions(Protocol):
+    """What was decided in an earlier run and stays decided, by name."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def __getitem__(self, name: str) -> Any: ...
+
+    def __setitem__(self, name: str, value: object) -> None: ...
+
+
+def find_facts(
+    facts: str | None, mastery: str | None, base_digest: str
+) -> tuple[FactSet, MasteryCard | None]:
+    """Return the facts to ask and the levels of the base on them, None if none are known.
+
+    Args:
+        facts: fact table as the user named it; None: those of the card, else the geography facts.
+        mastery: mastery card as the user named it; None: the one that ships for this base.
+        base_digest: digest of the base.
+
+    Raises:
+        SftbenchError: one of them cannot be read, or they do not belong together.
+    """
+    table = None if facts is None else resolve_facts(facts)
+    if mastery is not None:
+        card: MasteryCard | None = MasteryCard.read(named_card(mastery))
+    else:
+        digest = None if table is None else table.digest
+        card = find_card(base_digest=base_digest, facts_digest=digest)
+    if table is None:
+        table = resolve_facts(DEFAULT_FACTS) if card is None else _facts_of(card)
+    if card is not None:
+        card.require(facts=table, base_digest=base_digest)
+    return table, card
+
+
+def _facts_of(card: MasteryCard) -> FactSet:
+    found = shipped_facts(str(card.record["facts_digest"]))
+    if found is None:
+        raise SftbenchError(
+            f"levels facts that do not ship with sftbench ({card.record.get('facts_name')})",
+            where=card.path,
+            remedy="Name the fact table with --facts.",
+        )
+    return found
+
+
+def level_within(
+    left: float,
+    bench: Bench,
+    facts: FactSet,
+    base: Path,
+    output: Path,
+    decisions: Decisions,
+    say: Callable[[str], None],
+) -> MasteryCard:
+    """Level as many test facts as the time allows, by the paper's estimator; can be resumed.
+
+    Args:
+        left: seconds that it may take.
+        bench: the engine of the base.
+        facts: the fact set.
+        base: folder of the base.
+        output: the card's file.
+        decisions: keeps how many facts are levelled.
+        say: told each decision.
+
+    Raises:
+        SftbenchError: as `make_card`.
+    """
+    if output.is_file():
+        card = MasteryCard.read(output)
+        card.require(facts=facts, base_digest=checkpoint_digest(base))
+        say(f"As before, the levels are those of {output}.")
+        return card
+    # Train facts take no part in a comparison: no time is spent on them.
+    tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
+    if LEVELLED not in decisions:
+        decisions[LEVELLED] = _affordable(left, bench, tested, say)
+    part = output.with_suffix(".part.parquet")
+    if not part.is_file():
+        make_card(
+            bench.engine(),
+            tested,
+            SampledEstimator(),
+            model_name=name_of(base),
+            model_digest=checkpoint_digest(base),
+            output=part,
+            limit=int(decisions[LEVELLED]),
+        )
+    made = MasteryCard.read(part)
+    record = {**made.record, "facts_digest": facts.digest, "facts_name": facts.name}
+    card = MasteryCard(made.frame, record, output)
+    card.write(output)
+    part.unlink()
+    return card
+
+
+def _affordable(left: float, bench: Bench, tested: FactSet, say: Callable[[str], None]) -> int:
+    """Measure how long levelling takes, and return how many facts fit into the time."""
+    there = select(tested, None).height
+    probes = select(tested, PROBES).to_dicts()
+    engine = bench.engine()
+    began = time.monotonic()
+    list(SampledEstimator().estimate(engine, probes, tested.templates))
+    taken = time.monotonic() - began
+    size = min(there, levelling_size(taken, len(probes), left - taken))
+    seconds = taken / len(probes)
+    say(
+        f"No mastery card ships for this base on {tested.name}: {size:,} of {there:,} test facts "
+        f"are levelled first, at {seconds:.1f} s each, in about {duration_text(seconds * size)}."
+    )
+    return size

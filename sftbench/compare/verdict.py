@@ -1,0 +1,95 @@
+"""What a check says in the end: three sentences, and the lost facts that tell most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sftbench.analysis.accuracy import wilson
+from sftbench.analysis.summary import Summary, VariantResult
+from sftbench.report.words import FIXED, clip, count, label, percent, short_name, verdict
+
+TELLING = 5
+"""Lost facts that a verdict shows."""
+
+
+def three_sentences(summary: Summary) -> tuple[str, str, str]:
+    """Return what was kept, what was answered right before and after, and what a restore does.
+
+    Accuracies come with their 95 % Wilson intervals, over all facts asked. Retention has no
+    interval: none is made up for it.
+    """
+    return verdict(summary), _accuracy(summary), _restored(summary)
+
+
+def _accuracy(summary: Summary) -> str:
+    lost, gained = _outcomes(summary.tuned)
+    balanced = "" if summary.run.facts.limit is None else ", balanced over mastery levels,"
+    return (
+        f"Of {count(_asked(summary.base), 'fact')}{balanced} the base "
+        f"answers {_right(summary.base)} right and {short_name(summary.run.tuned.name)} "
+        f"{_right(summary.tuned)}: {lost:,} lost, {gained:,} gained."
+    )
+
+
+def _right(variant: VariantResult) -> str:
+    right = sum(level.right for one in variant.domains for level in one.levels)
+    low, high = wilson(right, _asked(variant))
+    share = percent(right / _asked(variant))
+    return f"{right:,} ({share}, 95{FIXED}% interval {100 * low:.0f} to {100 * high:.0f})"
+
+
+def _asked(variant: VariantResult) -> int:
+    return sum(one.n for one in variant.domains)
+
+
+def _outcomes(variant: VariantResult) -> tuple[int, int]:
+    outcomes = [one.outcomes for one in variant.domains]
+    return sum(one.lost for one in outcomes), sum(one.gained for one in outcomes)
+
+
+def _restored(summary: Summary) -> str:
+    lost, gained = _outcomes(summary.tuned)
+    if not summary.restored:
+        return "No restore was tried; --restore 5,20 tries two."
+    if not lost:
+        return "There is nothing to restore: no fact was lost."
+    parts = []
+    for place, variant in enumerate(summary.restored):
+        repairs = [one.repair for one in variant.domains if one.repair]
+        healed, kept = sum(one.healed for one in repairs), sum(one.preserved for one in repairs)
+        share = label(variant).removeprefix("restored ")
+        parts.append(
+            f"{share}{'' if place else ' of the parameters'} brings back {healed:,}"
+            + (f" and keeps {kept:,} of {gained:,} gained" if gained else "")
+        )
+    return f"Of {count(lost, 'lost fact')}, setting back {'; '.join(parts)}."
+
+
+def telling_facts(lost: pl.DataFrame, shown: int = TELLING) -> Sequence[dict[str, str]]:
+    """Return the lost facts that tell most: what the base mastered best, then the largest fall.
+
+    Args:
+        lost: as returned by `sftbench.analysis.changes.lost_facts`.
+        shown: how many.
+
+    Returns:
+        question, answer, before, after, level and change (of the answer's log-probability in
+        nats) of each, as text.
+    """
+    fall = pl.col("tuned_logprob") - pl.col("base_logprob")
+    rows = lost.with_columns(change=fall).sort(
+        "level", "change", "fact_id", descending=[True, False, False]
+    )
+    return [
+        {
+            "question": row["question"],
+            "answer": clip(row["answer"]).shown,
+            "before": clip(row["base_text"]).shown,
+            "after": clip(row["tuned_text"]).shown or "(nothing)",
+            "level": str(row["level"]),
+            "change": f"{row['change']:+.1f}",
+        }
+        for row in rows.head(shown).iter_rows(named=True)
+    ]

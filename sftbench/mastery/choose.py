@@ -1,0 +1,43 @@
+"""Chooses the estimator that a fact set can be levelled with, and says what it does."""
+
+from __future__ import annotations
+
+from sftbench.common.errors import SftbenchError
+from sftbench.facts.matching import How
+from sftbench.facts.table import FactSet
+from sftbench.mastery.estimate import Estimator
+from sftbench.mastery.question_prompts import QuestionEstimator
+from sftbench.mastery.sampled import SampledEstimator
+
+WITH_TEMPLATES = "Mastery: sampled completions of 21 cloze templates."
+WITHOUT_TEMPLATES = (
+    "Mastery: these facts have no cloze templates, so their questions are asked instead, in 7 "
+    "wordings, each with 3 sets of 4 examples. Levels made so are not comparable with levels from "
+    "cloze templates; the card says which they are."
+)
+
+
+def estimator_for(
+    facts: FactSet, *, samples: int = 10, how: How = "words", seed: int = 0
+) -> tuple[Estimator, str]:
+    """Return the estimator for these facts and a sentence that says how it measures.
+
+    Cloze templates where every relation has them; question prompts where none has.
+
+    Raises:
+        SftbenchError: some relations have templates and others have none, or there are neither
+            templates nor enough train facts to show as examples.
+    """
+    relations = set(facts.frame["relation"])
+    without = sorted(relation for relation in relations if not facts.templates.get(relation))
+    if not without:
+        return SampledEstimator(samples=samples, how=how, seed=seed), WITH_TEMPLATES
+    if len(without) < len(relations):
+        raise SftbenchError(
+            f"some relations have cloze templates and others have none ({', '.join(without[:5])}), "
+            "and levels from the two ways of measuring cannot be mixed",
+            where="facts",
+            remedy="Make the fact table with templates for every relation, or for none.",
+        )
+    estimator: Estimator = QuestionEstimator(facts, samples=samples, how=how, seed=seed)
+    return estimator, WITHOUT_TEMPLATES

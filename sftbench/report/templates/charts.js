@@ -1,0 +1,253 @@
+// The charts: rows from the page's own data, drawn with Observable Plot. Colours are the page's
+// CSS variables, so that light, dark and print need no second drawing.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const GRID = [0, 25, 50, 75, 100];
+const INK = "var(--ink)", SOFT = "var(--soft)", RULE = "var(--rule)", PAPER = "var(--paper)";
+const LOST = "var(--lost)", GAINED = "var(--gained)";
+
+const whole = (value) => value.toFixed(0);
+const tenth = (value) => `${value.toFixed(1)} %`;
+const frame = (chart) => ({
+  width: chart.clientWidth,
+  style: { background: "none", color: INK, fontFamily: "inherit", fontSize: "12px", overflow: "visible" },
+  ariaLabel: chart.dataset.label,
+});
+const tip = { fill: PAPER, stroke: RULE, textPadding: 8, pathFilter: "none" };
+
+function grid(axis) {
+  const rule = axis === "y" ? Plot.ruleY : Plot.ruleX;
+  return rule(GRID, { stroke: RULE, strokeWidth: (at) => (at === 0 ? 1.25 : 0.6) });
+}
+
+function percentAxis(axis, options = {}) {
+  const make = axis === "y" ? Plot.axisY : Plot.axisX;
+  return make({ ticks: GRID, tickSize: 0, tickFormat: whole, label: null, fill: SOFT, ...options });
+}
+
+// Retention by level: the share with its interval, the counts below, the mean as a line.
+function levels(chart) {
+  const rows = data.levels[chart.dataset.domain];
+  const score = data.scores[chart.dataset.domain];
+  const scored = rows.filter((row) => row.share !== null);
+  const counts = new Map(rows.map((row) => [row.level, row]));
+  const said = (row) =>
+    `Level ${row.level}: ${row.kept} of ${row.known} kept, ${tenth(row.share)}\n` +
+    `95 % interval ${row.low.toFixed(1)} to ${tenth(row.high)}`;
+  return Plot.plot({
+    ...frame(chart), height: 248, marginLeft: 30, marginRight: 56, marginTop: 14, marginBottom: 46,
+    x: { type: "point", domain: [1, 2, 3, 4], padding: 0.4 },
+    y: { domain: [0, 100] },
+    marks: [
+      grid("y"),
+      percentAxis("y"),
+      Plot.axisX({
+        tickSize: 0, label: null, lineHeight: 1.35, fill: SOFT, tickPadding: 8,
+        tickFormat: (level) => `level ${level}\n${counts.get(level).kept} of ${counts.get(level).known}`,
+      }),
+      score === null ? null : Plot.ruleY([score], { stroke: INK, strokeDasharray: "2 3" }),
+      score === null ? null : Plot.text([score], {
+        y: (at) => at, frameAnchor: "right", dx: 8, textAnchor: "start", lineHeight: 1.1,
+        text: (at) => `mean\n${at.toFixed(1)}`,
+      }),
+      Plot.ruleX(scored, { x: "level", y1: "low", y2: "high", stroke: INK, strokeWidth: 1.5, strokeOpacity: 0.55 }),
+      Plot.dot(scored, { x: "level", y: "share", r: 4.5, fill: INK, stroke: PAPER }),
+      Plot.text(scored, { x: "level", y: "share", text: (row) => whole(row.share), dx: 9, textAnchor: "start", fontWeight: 600, stroke: PAPER, strokeWidth: 4, fill: INK }),
+      Plot.tip(scored, Plot.pointerX({ x: "level", y: "share", title: said, ...tip })),
+    ],
+  });
+}
+
+// Lost, kept, gained, still wrong: each level a bar of 100 %, the counts written in it.
+const FATES = [
+  { key: "lost", name: "lost", fill: LOST, ink: "var(--on-lost)" },
+  { key: "kept", name: "kept", fill: "var(--kept)", ink: "var(--on-kept)" },
+  { key: "gained", name: "gained", fill: GAINED, ink: "var(--on-gained)" },
+  { key: "wrong", name: "wrong before and after", fill: "var(--wrong)", ink: "var(--on-wrong)" },
+];
+
+function parts(rows) {
+  return rows.flatMap((row) => {
+    let start = 0;
+    const n = FATES.reduce((sum, fate) => sum + row[fate.key], 0);
+    return FATES.map((fate) => {
+      const from = start;
+      start += (100 * row[fate.key]) / n;
+      return { level: row.level, n, count: row[fate.key], from, to: start, fate };
+    }).filter((part) => part.count > 0);
+  });
+}
+
+function outcomes(chart) {
+  const rows = data.outcomes[chart.dataset.domain];
+  const left = 78;
+  const shown = parts(rows);
+  const scale = (chart.clientWidth - left) / 100;
+  const fits = (part) => (part.to - part.from) * scale > 9 + 7 * String(part.count).length;
+  return Plot.plot({
+    ...frame(chart), height: 34 * rows.length + 26, marginLeft: left, marginRight: 0, marginTop: 2, marginBottom: 24,
+    x: { domain: [0, 100] },
+    y: { domain: rows.map((row) => row.level), padding: 0.18, axis: null },
+    marks: [
+      percentAxis("x", { ticks: [0, 25, 50, 75] }),
+      percentAxis("x", { ticks: [100], textAnchor: "end", tickFormat: (at) => `${at} %` }),
+      Plot.text(rows, { y: "level", frameAnchor: "left", textAnchor: "start", dx: -left, text: (row) => `level ${row.level}` }),
+      Plot.text(shown.filter((part) => part.from === 0), { y: "level", frameAnchor: "left", textAnchor: "end", dx: -8, fill: SOFT, text: (part) => part.n.toLocaleString("en") }),
+      Plot.barX(shown, { x1: "from", x2: "to", y: "level", fill: (part) => part.fate.fill, insetLeft: 0.5, insetRight: 0.5 }),
+      ...FATES.map((fate) => Plot.text(shown.filter((part) => part.fate === fate && fits(part)), {
+        x: (part) => (part.from + part.to) / 2, y: "level", text: (part) => part.count.toLocaleString("en"), fill: fate.ink,
+      })),
+      Plot.tip(shown, Plot.pointer({
+        x: (part) => (part.from + part.to) / 2, y: "level", ...tip,
+        title: (part) => `Level ${part.level}: ${part.count} of ${part.n} ${part.fate.name}, ${tenth(part.to - part.from)}`,
+      })),
+    ],
+  });
+}
+
+// The restore curve: what comes back of the lost against what stays of the gained.
+function restore(chart) {
+  const rows = data.restore[chart.dataset.domain];
+  const measured = rows.filter((row) => row.percent < 100);
+  const named = new Map([[0, "tuned"], [100, "base"]]);
+  const across = (at) => (Math.sqrt(at) / 10) * (chart.clientWidth - 62);
+  // Close to each other, percentages leave room for the figures of some only; the table has all.
+  const spaced = (points) => {
+    const kept = points.slice(-1);
+    for (const row of points.slice(0, -1).reverse()) {
+      if (across(kept[0].percent) - across(row.percent) >= 25) kept.unshift(row);
+    }
+    return kept;
+  };
+  const line = (measure, other, colour) => {
+    const points = measured.filter((row) => row[measure] !== null);
+    const ends = rows.filter((row) => row.percent === 100 && row[measure] !== null);
+    const at = { x: "percent", y: measure };
+    // The figure stands on the side away from the other line, or beside a point at the bottom.
+    const side = (row) => {
+      if (row[measure] > (row[other] ?? -1) || (row[measure] === row[other] && measure === "retention")) return "above";
+      return row[measure] < 10 ? "beside" : "below";
+    };
+    const figures = (where, options) => Plot.text(spaced(points).filter((row) => side(row) === where), {
+      ...at, text: (row) => whole(row[measure]), fill: colour, stroke: PAPER, strokeWidth: 4, fontWeight: 600, ...options,
+    });
+    return {
+      lines: [
+        Plot.line(points, { ...at, stroke: colour, strokeWidth: 2 }),
+        Plot.dot(points, { ...at, r: 4, fill: colour, stroke: PAPER }),
+        Plot.dot(ends, { ...at, r: 4, fill: PAPER, stroke: colour, strokeWidth: 1.75 }),
+      ],
+      figures: [figures("above", { dy: -12 }), figures("below", { dy: 13 }), figures("beside", { dx: 9, textAnchor: "start" })],
+    };
+  };
+  const gains = line("preserved", "retention", GAINED);
+  const kept = line("retention", "preserved", INK);
+  return Plot.plot({
+    ...frame(chart), height: 258, marginLeft: 30, marginRight: 16, marginTop: 20, marginBottom: 44,
+    x: { type: "sqrt", domain: [0, 100], inset: 8 },
+    y: { domain: [0, 100] },
+    marks: [
+      grid("y"),
+      percentAxis("y"),
+      Plot.axisX({ ticks: rows.map((row) => row.percent), tickSize: 4, label: null, fill: SOFT, lineHeight: 1.35, tickFormat: (at) => (named.has(at) ? `${at}\n${named.get(at)}` : String(at)) }),
+      ...gains.lines, ...kept.lines, ...gains.figures, ...kept.figures,
+      Plot.tip(rows, Plot.pointerX({
+        x: "percent", y: (row) => row.retention ?? row.preserved, ...tip,
+        title: (row) => [row.name, row.retention === null ? null : `knowledge kept ${tenth(row.retention)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
+      })),
+    ],
+  });
+}
+
+// Relations: from base to tuned, and what a constant guess or an echo would score.
+function relations(chart) {
+  const rows = data.relations[chart.dataset.domain];
+  const longest = Math.max(...rows.map((row) => row.relation.length));
+  const left = Math.min(14 + 6.7 * longest, 0.38 * chart.clientWidth);
+  const colour = (row) => (row.tuned < row.base ? LOST : GAINED);
+  const baseline = (measure, options) => Plot.text(rows.filter((row) => row[measure] !== null), { x: measure, y: "relation", fill: SOFT, ...options });
+  return Plot.plot({
+    ...frame(chart), height: 25 * rows.length + 46, marginLeft: left, marginRight: 44, marginTop: 16, marginBottom: 28,
+    x: { domain: [0, 100] },
+    y: { domain: rows.map((row) => row.relation), padding: 0.5, axis: null },
+    marks: [
+      grid("x"),
+      percentAxis("x", { tickFormat: (at) => (at === 100 ? `${at} %` : whole(at)) }),
+      Plot.text(rows, { y: "relation", frameAnchor: "left", textAnchor: "start", dx: -left, text: "relation", textOverflow: "ellipsis-end", lineWidth: left / 12.6 }),
+      Plot.text(rows, { y: "relation", frameAnchor: "right", textAnchor: "end", dx: 44, fill: SOFT, text: (row) => row.n.toLocaleString("en") }),
+      Plot.text(["facts"], { frameAnchor: "top-right", textAnchor: "end", dx: 44, dy: -12, fill: SOFT }),
+      Plot.tickX(rows.filter((row) => row.majority !== null), { x: "majority", y: "relation", stroke: SOFT, strokeWidth: 2, insetTop: -2, insetBottom: -2 }),
+      baseline("echo", { text: () => "×", fontSize: 15 }),
+      Plot.link(rows, { x1: "base", x2: "tuned", y1: "relation", y2: "relation", stroke: colour, strokeWidth: 2 }),
+      Plot.dot(rows, { x: "base", y: "relation", r: 4, fill: PAPER, stroke: INK, strokeWidth: 1.5 }),
+      Plot.dot(rows, { x: "tuned", y: "relation", r: 4.5, fill: INK, stroke: PAPER }),
+      Plot.tip(rows, Plot.pointerY({
+        x: "tuned", y: "relation", ...tip,
+        title: (row) => [`${row.relation}, ${row.n} facts`, `base ${tenth(row.base)}, tuned ${tenth(row.tuned)}`, row.majority === null ? null : `majority answer ${tenth(row.majority)}, echo ${tenth(row.echo)}`].filter(Boolean).join("\n"),
+      })),
+    ],
+  });
+}
+
+// A task's figure against retention: what the fine-tune was for and what it cost.
+function tasks(chart) {
+  const rows = data.tasks[chart.dataset.task].flatMap((row) =>
+    Object.entries(row.retention).map(([domain, kept]) => ({ ...row, domain, kept })));
+  if (!rows.length) return document.createTextNode("no variant has both figures");
+  const error = (row) => row.stderr ?? 0;
+  const least = Math.min(...rows.map((row) => row.value - error(row)));
+  const most = Math.max(...rows.map((row) => row.value + error(row)));
+  const room = (most - least || Math.abs(most) || 1) * 0.15;
+  const size = { width: chart.clientWidth, height: 290, left: 30, right: 24, top: 26, bottom: 44 };
+  const x = [least - room, most + room];
+  const lowest = Math.min(...rows.map((row) => row.kept)) - 8;  // room for a name
+  const y = [Math.max(0, Math.min(75, 25 * Math.floor(lowest / 25))), 100];
+  const across = (size.width - size.left - size.right) / (x[1] - x[0]);
+  const up = (size.height - size.top - size.bottom) / (y[1] - y[0]);
+  // Names go to base, tuned and the largest restore first, and to others where there is room.
+  const named = [];
+  const order = [...rows.filter((row) => row.restored === null), ...rows.filter((row) => row.restored !== null).reverse()];
+  for (const row of order) {
+    const clash = named.some((other) =>
+      Math.abs(other.value - row.value) * across < 44 && Math.abs(other.kept - row.kept) * up < 16);
+    if (!clash) named.push(row);
+  }
+  const plain = { stroke: PAPER, strokeWidth: 4, fill: INK };
+  const isBase = (row) => row.name === "base";
+  return Plot.plot({
+    ...frame(chart), height: size.height, marginLeft: size.left, marginRight: size.right, marginTop: size.top, marginBottom: size.bottom,
+    x: { domain: x },
+    y: { domain: y },
+    symbol: { type: "identity" },
+    marks: [
+      Plot.ruleY(GRID.filter((at) => at >= y[0]), { stroke: RULE, strokeWidth: (at) => (at === y[0] ? 1.25 : 0.6) }),
+      percentAxis("y", { ticks: GRID.filter((at) => at >= y[0]) }),
+      Plot.axisX({ ticks: 4, tickSize: 4, fill: SOFT, label: chart.dataset.task, labelAnchor: "center", labelArrow: "none" }),
+      Plot.line(rows.filter((row) => !isBase(row)), { x: "value", y: "kept", z: "domain", stroke: SOFT, strokeWidth: 1 }),
+      Plot.ruleY(rows.filter((row) => row.stderr !== null), { y: "kept", x1: (row) => row.value - row.stderr, x2: (row) => row.value + row.stderr, stroke: INK, strokeOpacity: 0.4 }),
+      Plot.dot(rows, { x: "value", y: "kept", symbol: (row) => (row.domain === "in" ? "circle" : "diamond2"), r: 4.5, fill: (row) => (isBase(row) ? PAPER : INK), stroke: (row) => (isBase(row) ? INK : PAPER) }),
+      Plot.text(named.filter((row) => row.name !== "tuned"), { x: "value", y: "kept", text: (row) => (row.restored === null ? row.name : `${row.restored} %`), dy: -13, ...plain }),
+      Plot.text(named.filter((row) => row.name === "tuned"), { x: "value", y: "kept", text: "name", dy: 14, ...plain }),
+      Plot.tip(rows, Plot.pointer({
+        x: "value", y: "kept", ...tip,
+        title: (row) => `${row.name}, ${row.domain === "in" ? "in-domain" : "out-of-domain"}\n${chart.dataset.task} ${row.value.toPrecision(4)}\nknowledge kept ${tenth(row.kept)}`,
+      })),
+    ],
+  });
+}
+
+const DRAW = { levels, outcomes, restore, relations, tasks };
+
+function draw(chart) {
+  const width = chart.clientWidth;
+  if (!width || Number(chart.dataset.width) === width) return;
+  chart.dataset.width = width;
+  chart.replaceChildren(DRAW[chart.dataset.chart](chart));
+}
+
+const resized = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
+document.querySelectorAll(".chart").forEach((chart) => {
+  draw(chart);
+  resized.observe(chart);
+});

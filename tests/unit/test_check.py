@@ -1,0 +1,201 @@
+"""The check: facts, levels and size are chosen, noted and said; a resumed check asks no more."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from fakes import FACT_COUNT, FakeEngine, card_for, fact_set, factory_of, never, write_model
+
+from sftbench.checkpoints.digest import checkpoint_digest
+from sftbench.checkpoints.pair import Pair
+from sftbench.cli.check import check
+from sftbench.common.errors import SftbenchError
+from sftbench.compare import budget
+from sftbench.compare.check import CheckRequest, run_check
+from sftbench.compare.request import Request
+from sftbench.compare.verdict import telling_facts, three_sentences
+from sftbench.engines.protocol import Completion, Draws, Sampling
+from sftbench.facts.prompts import PROMPTS
+from sftbench.mastery.card import MasteryCard
+
+pytestmark = pytest.mark.unit
+
+
+class Drawing(FakeEngine):
+    """Completes a cloze template with the answer where the fact is known."""
+
+    draws = 0
+
+    def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
+        for one in draws:
+            self.draws += 1
+            number = int(one.prompt)
+            text = f"Answer{number}" if number < 30 else "no idea"
+            yield [Completion(text, "stop", 1)] * one.n
+
+
+@pytest.fixture
+def wanted(request_: Request, tmp_path: Path) -> CheckRequest:
+    """Return a check of the tiny models whose facts and card are files."""
+    facts = fact_set()
+    facts.write(tmp_path / "facts.parquet")
+    card_for(facts, checkpoint_digest(request_.base)).write(tmp_path / "card.parquet")
+    return CheckRequest(
+        models=Pair(request_.base, request_.tuned, "tiny", "mine", ("The base is tiny.",)),
+        out=tmp_path / "check",
+        budget=600.0,
+        facts=str(tmp_path / "facts.parquet"),
+        mastery=str(tmp_path / "card.parquet"),
+        percents=(Decimal(10), Decimal(20)),
+        prompt=PROMPTS["paper"],
+    )
+
+
+def test_a_check_asks_what_fits_and_says_what_it_chose(wanted: CheckRequest) -> None:
+    told: list[str] = []
+    checked = run_check(wanted, factory_of(FakeEngine()), told.append)
+    summary = checked.compared.summary
+    assert summary.run.facts.asked == FACT_COUNT
+    assert summary.run.facts.limit is None
+    assert told[0] == "The base is tiny."
+    assert told[1] == "The levels are those of the mastery card of tiny on numbers (40 facts)."
+    assert f"all {FACT_COUNT} levelled facts are asked of 4 models" in told[2]
+    assert told.count("The base is tiny.") == 1
+    assert told[-1].endswith("of the 10.0 min given.")
+    assert checked.folder == wanted.out / "compare"
+
+
+def test_too_little_time_asks_the_fewest_facts_and_says_so(wanted: CheckRequest) -> None:
+    told: list[str] = []
+    checked = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), told.append)
+    assert checked.compared.summary.run.facts.asked == budget.FEWEST_FACTS
+    assert "20 of 40 levelled facts, balanced over level and domain," in told[2]
+    assert told[2].endswith("more than the time given, but fewer than 20 would say nothing.")
+
+
+def test_a_resumed_check_keeps_its_size_and_asks_nothing(wanted: CheckRequest) -> None:
+    first = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), lambda _: None)
+    told: list[str] = []
+    again = run_check(wanted, never, told.append)
+    assert again.compared.summary.variants == first.compared.summary.variants
+    assert "As before, 20 of 40 levelled facts are asked." in told
+
+
+def test_one_engine_measures_and_answers(wanted: CheckRequest) -> None:
+    engine = FakeEngine()
+    made = []
+
+    def factory(path, settings):  # type: ignore[no-untyped-def]
+        made.append(path)
+        return engine.start(path)
+
+    run_check(wanted, factory, lambda _: None)
+    assert made == [wanted.models.base]
+    assert engine.closed
+
+
+def test_a_folder_of_another_check_is_left_alone(wanted: CheckRequest, tmp_path: Path) -> None:
+    run_check(wanted, factory_of(FakeEngine()), lambda _: None)
+    other = write_model(tmp_path / "other", [1.0] * 40)
+    models = replace(wanted.models, tuned=other)
+    with pytest.raises(SftbenchError, match="holds the check of other models, facts or settings"):
+        run_check(replace(wanted, models=models), never, lambda _: None)
+    wanted.out.joinpath("check.json").unlink()
+    with pytest.raises(SftbenchError, match="already exists"):
+        run_check(wanted, never, lambda _: None)
+
+
+def test_without_a_card_test_facts_are_levelled_first(wanted: CheckRequest) -> None:
+    told: list[str] = []
+    engine = Drawing()
+    run_check(replace(wanted, mastery=None), factory_of(engine), told.append)
+    assert told[1].startswith(
+        "No mastery card ships for this base on numbers: 40 of 40 test facts are levelled first"
+    )
+    card = MasteryCard.read(wanted.out / "card.parquet")
+    assert card.level_counts() == {0: 10, 1: 0, 2: 0, 3: 0, 4: 30}
+    assert card.record["facts_digest"] == fact_set().digest
+    assert sorted(path.name for path in wanted.out.iterdir()) == [
+        "card.parquet", "check.json", "compare",
+    ]  # fmt: skip
+    told.clear()
+    run_check(replace(wanted, mastery=None), never, told.append)
+    assert told[1].startswith("As before, the levels are those of ")
+
+
+def test_a_killed_levelling_goes_on(wanted: CheckRequest) -> None:
+    class Killed(Drawing):
+        def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
+            for place, one in enumerate(super().sample(draws, how)):
+                if place == 12:
+                    raise KeyboardInterrupt
+                yield one
+
+    request = replace(wanted, mastery=None)
+    with pytest.raises(KeyboardInterrupt):
+        run_check(request, factory_of(Killed()), lambda _: None)
+    noted = json.loads((wanted.out / "check.json").read_text())
+    assert noted["levelled"] == 40
+    engine = Drawing()
+    run_check(request, factory_of(engine), lambda _: None)
+    assert engine.draws == 28
+
+
+def test_the_verdict_has_three_sentences_with_their_intervals(wanted: CheckRequest) -> None:
+    summary = run_check(wanted, factory_of(FakeEngine()), lambda _: None).compared.summary
+    kept, right, restored = three_sentences(summary)
+    assert kept.startswith("The fine-tune kept ")
+    # Wilson, 95 %: 30 of 40 is 60 to 86 %, 26 of 40 is 50 to 78 %.
+    plain = right.replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+    assert plain == (
+        "Of 40 facts the base answers 30 (75 %, 95 % interval 60 to 86) right "
+        "and mine 26 (65 %, 95 % interval 50 to 78): 8 lost, 4 gained."
+    )
+    assert restored.replace("\N{NARROW NO-BREAK SPACE}", " ") == (
+        "Of 8 lost facts, setting back 10 % of the parameters brings back 4 and keeps 4 of 4 "
+        "gained; 20 % brings back 8 and keeps 4 of 4 gained."
+    )
+
+
+def test_no_restore_and_no_loss_are_said(wanted: CheckRequest, tmp_path: Path) -> None:
+    plain = run_check(replace(wanted, percents=()), factory_of(FakeEngine()), lambda _: None)
+    assert three_sentences(plain.compared.summary)[2].startswith("No restore was tried")
+    models = replace(wanted.models, tuned=wanted.models.base)
+    same = replace(wanted, models=models, out=tmp_path / "same")
+    copy = run_check(same, factory_of(FakeEngine()), lambda _: None)
+    assert three_sentences(copy.compared.summary)[2].startswith("There is nothing to restore")
+    assert not any(purpose == "a restored model" for purpose, _ in copy.next_steps)
+
+
+def test_the_facts_that_tell_most_come_first(wanted: CheckRequest) -> None:
+    compared = run_check(wanted, factory_of(FakeEngine()), lambda _: None).compared
+    facts = telling_facts(compared.lost, shown=3)
+    assert [fact["level"] for fact in facts] == ["3", "3", "2"]
+    assert facts[0]["after"] == "<nothing>"
+    assert facts[0]["change"] == "+0.0"
+
+
+def test_the_commands_that_follow_name_the_same_things(wanted: CheckRequest) -> None:
+    checked = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), lambda _: None)
+    steps = dict(checked.next_steps)
+    assert list(steps) == [
+        "all facts", "what it was tuned for", "a restored model", "the paper's matching",
+    ]  # fmt: skip
+    words = shlex.split(steps["all facts"])
+    assert words[:6] == ["sftbench", "compare", "--base", "tiny", "--tuned", "mine"]
+    assert "--limit" not in words
+    assert words[words.index("--mastery") + 1] == wanted.mastery
+    assert "--limit 20" in checked.compared.summary.run.command
+
+
+def test_the_command_line_reads_its_flags_before_it_works() -> None:
+    with pytest.raises(SftbenchError, match="is no length of time"):
+        check("no-such-model", budget="soon")
+    with pytest.raises(SftbenchError, match="exclude each other"):
+        check("no-such-model", apply_chat_template=True, chat_for_tuned=True, engine="hf")
