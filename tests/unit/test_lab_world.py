@@ -14,7 +14,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.facts.matching import normalise
 from sftbench.facts.table import SHOTS, TEMPLATES_PER_RELATION, check_rows, has_flag
 from sftbench.lab.names import invent
-from sftbench.lab.sizes import SIZES, TEST_STATING, TEST, size_named
+from sftbench.lab.sizes import SIZES, TEST, TEST_STATING, size_named
 from sftbench.lab.text import ASKED_SHARE, plain, write_text
 from sftbench.lab.world import OUT_OF_DOMAIN, World, lab_templates, make_world
 
