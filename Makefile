@@ -12,11 +12,12 @@ export OMP_WAIT_POLICY := PASSIVE
 # One thread for each test process: two processes that share two cores must not fight for them.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: help demo test lint types unit slow clean
+.PHONY: help demo test lint types docs unit clean
 help:
 	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 6 minutes after installation)"
-	@echo "make test   install, lint, type-check, run every test"
+	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
+	@echo "make docs   the documentation as a site, out/site, links checked"
 	@echo "make clean  remove the environment and what the demo wrote"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -44,11 +45,14 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	$(BIN)/zensical build --strict
+
 unit: $(STAMP)
 	$(TEST_ENV) $(BIN)/pytest -m unit -n 2 -q
 
-test: lint types
+test: lint types docs
 	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadscope --durations 10
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) out .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

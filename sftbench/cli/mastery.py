@@ -36,6 +36,8 @@ def mastery(
     """Level facts by how well a base model masters them; can be stopped and resumed."""
     from contextlib import closing
 
+    from rich.console import Console
+
     from sftbench.checkpoints.folder import open_checkpoint
     from sftbench.checkpoints.names import name_of
     from sftbench.checkpoints.reference import resolve
@@ -43,8 +45,8 @@ def mastery(
     from sftbench.common.files import require_free_file
     from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.reference import resolve_facts
+    from sftbench.mastery.choose import estimator_for
     from sftbench.mastery.estimate import make_card
-    from sftbench.mastery.sampled import SampledEstimator
     from sftbench.report.cards import print_card
 
     require_free_file(output)
@@ -52,7 +54,8 @@ def mastery(
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))
     require_finite(read_tensors(base.path), base.path)
-    estimator = SampledEstimator(samples=samples, how=matching, seed=seed)
+    estimator, said = estimator_for(table, samples=samples, how=matching, seed=seed)
+    Console(stderr=True).print(said, markup=False)
     with closing(make_engine(base.path, settings)) as live:
         card = make_card(
             live,

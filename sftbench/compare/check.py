@@ -17,7 +17,7 @@ from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
 from sftbench.compare.bench import Bench
-from sftbench.compare.budget import FEWEST_FACTS, Speed, duration_text, measure
+from sftbench.compare.budget import FEWEST_FACTS, PROBES, Speed, duration_text, measure
 from sftbench.compare.chat import Chat
 from sftbench.compare.levels import find_facts, level_within
 from sftbench.compare.plan import make_plan
@@ -29,6 +29,7 @@ from sftbench.engines.settings import EngineFactory, EngineSettings
 from sftbench.facts.prompts import PROMPTS, Prompt
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
+from sftbench.report.notes import FEW_KNOWN
 
 NOTES = "check.json"
 CARD = "card.parquet"
@@ -114,9 +115,22 @@ def run_check(wanted: CheckRequest, factory: EngineFactory, say: Say) -> Checked
         sized = replace(request, limit=size)
         command = compare_command(wanted, sized)
         compared = run(replace(sized, command=command), bench.factory, say)
+    for line in _little(compared):
+        say(line)
     taken = time.monotonic() - began
     say(f"Took {duration_text(taken)} of the {duration_text(wanted.budget)} given.")
     return Checked(compared, request.out, _next_steps(wanted, sized, compared))
+
+
+def _little(compared: Compared) -> list[str]:
+    """Return a warning where a verdict rests on too few facts to say much."""
+    known = sum(one.retention.known for one in compared.summary.tuned.domains)
+    if known >= FEW_KNOWN or compared.summary.run.facts.limit is None:
+        return []
+    return [
+        f"What was kept rests on the {known} facts of level 1 to 4 that the base answers right: "
+        "very little. A longer --budget in another folder asks more."
+    ]
 
 
 def _once(say: Say) -> Say:
@@ -213,8 +227,9 @@ def _size(request: Request, bench: Bench, notes: _Notes, left: float, say: Say) 
     there = select(request.facts, request.card).rows.height
     if "facts" not in notes:
         plan = make_plan(replace(request, limit=None))
-        engine = bench.engine()
+        say(f"The speed is measured first, on {PROBES} facts.")
         began = time.monotonic()
+        engine = bench.engine()
         speed = measure(engine, request.base, request.prompt, plan.sides.base.texts)
         left -= time.monotonic() - began
         size = min(there, speed.facts(left, len(request.percents)))

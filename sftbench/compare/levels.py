@@ -20,8 +20,8 @@ from sftbench.facts.table import FactSet
 from sftbench.harness.choose import named_card
 from sftbench.mastery.bundled import find_card
 from sftbench.mastery.card import MasteryCard
-from sftbench.mastery.estimate import make_card
-from sftbench.mastery.sampled import SampledEstimator
+from sftbench.mastery.choose import estimator_for
+from sftbench.mastery.estimate import Estimator, make_card
 from sftbench.mastery.select import select
 
 DEFAULT_FACTS = "geography"
@@ -87,7 +87,7 @@ def level_within(
     decisions: Decisions,
     say: Callable[[str], None],
 ) -> MasteryCard:
-    """Level as many test facts as the time allows, by the paper's estimator; can be resumed.
+    """Level as many test facts as the time allows, as `sftbench mastery` does; can be resumed.
 
     Args:
         left: seconds that it may take.
@@ -108,14 +108,17 @@ def level_within(
         return card
     # Train facts take no part in a comparison: no time is spent on them.
     tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
+    # Of the whole set: facts without templates are levelled with examples from the train split.
+    estimator, how = estimator_for(facts)
+    say(how)
     if LEVELLED not in decisions:
-        decisions[LEVELLED] = _affordable(left, bench, tested, say)
+        decisions[LEVELLED] = _affordable(left, bench, tested, estimator, say)
     part = output.with_suffix(".part.parquet")
     if not part.is_file():
         make_card(
             bench.engine(),
             tested,
-            SampledEstimator(),
+            estimator,
             model_name=name_of(base),
             model_digest=checkpoint_digest(base),
             output=part,
@@ -129,13 +132,15 @@ def level_within(
     return card
 
 
-def _affordable(left: float, bench: Bench, tested: FactSet, say: Callable[[str], None]) -> int:
+def _affordable(
+    left: float, bench: Bench, tested: FactSet, estimator: Estimator, say: Callable[[str], None]
+) -> int:
     """Measure how long levelling takes, and return how many facts fit into the time."""
     there = select(tested, None).height
     probes = select(tested, PROBES).to_dicts()
     engine = bench.engine()
     began = time.monotonic()
-    list(SampledEstimator().estimate(engine, probes, tested.templates))
+    list(estimator.estimate(engine, probes, tested.templates))
     taken = time.monotonic() - began
     size = min(there, levelling_size(taken, len(probes), left - taken))
     seconds = taken / len(probes)

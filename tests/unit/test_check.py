@@ -65,7 +65,7 @@ def test_a_check_asks_what_fits_and_says_what_it_chose(wanted: CheckRequest) -> 
     assert summary.run.facts.limit is None
     assert told[0] == "The base is tiny."
     assert told[1] == "The levels are those of the mastery card of tiny on numbers (40 facts)."
-    assert f"all {FACT_COUNT} levelled facts are asked of 4 models" in told[2]
+    assert f"all {FACT_COUNT} levelled facts are asked of 4 models" in told[3]
     assert told.count("The base is tiny.") == 1
     assert told[-1].endswith("of the 10.0 min given.")
     assert checked.folder == wanted.out / "compare"
@@ -75,8 +75,11 @@ def test_too_little_time_asks_the_fewest_facts_and_says_so(wanted: CheckRequest)
     told: list[str] = []
     checked = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), told.append)
     assert checked.compared.summary.run.facts.asked == budget.FEWEST_FACTS
-    assert "20 of 40 levelled facts, balanced over level and domain," in told[2]
-    assert told[2].endswith("more than the time given, but fewer than 20 would say nothing.")
+    assert "20 of 40 levelled facts, balanced over level and domain," in told[3]
+    assert told[3].endswith("more than the time given, but fewer than 20 would say nothing.")
+    known = sum(one.retention.known for one in checked.compared.summary.tuned.domains)
+    assert 0 < known < 20
+    assert told[-2].startswith(f"What was kept rests on the {known} facts of level 1 to 4 ")
 
 
 def test_a_resumed_check_keeps_its_size_and_asks_nothing(wanted: CheckRequest) -> None:

@@ -10,6 +10,10 @@ import yaml
 
 import sftbench
 from sftbench.cli.app import app
+from sftbench.facts.table import FACTS
+from sftbench.lab.world import STATEMENTS
+from sftbench.mastery.card import MASTERY
+from sftbench.scoring.answers import ANSWERS
 
 pytestmark = pytest.mark.unit
 
@@ -80,3 +84,12 @@ def test_every_command_is_documented():
     text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
 
     assert [verb for verb in commands() if f"sftbench {verb}" not in text] == []
+
+
+def test_the_tables_are_documented_column_by_column():
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    for spec in (FACTS, MASTERY, ANSWERS, STATEMENTS):
+        section = text.split(f"## {spec.kind}\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| `(\w+)` \| ([\w()]+) \|", section, flags=re.MULTILINE)
+
+        assert rows == [(name, str(dtype)) for name, dtype in spec.columns.items()]
