@@ -7,7 +7,7 @@ from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.weights import read_tensors
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import NAME
-from sftbench.engines.decoding import by_prefix, shared_length
+from sftbench.engines.decoding import Decoder, by_prefix, shared_length
 from sftbench.engines.protocol import Draws, Sampling
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS, prompt_text
@@ -156,3 +156,44 @@ def test_a_shared_prefix_changes_nothing_but_the_time(engine):
         (single,) = engine.logprobs([pair])
         assert scored.tokens == single.tokens
         assert scored.logprob == pytest.approx(single.logprob, abs=1e-4)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_answers_the_same(prompts, monkeypatch):
+    engine = TransformersEngine(resolve("lab"), batch_size=16, sample_rows=80, device="cpu")
+    draws = [Draws(prompt, 10 * i, 10) for i, prompt in enumerate(prompts)]
+    pairs = [(prompt, " and more") for prompt in prompts]
+
+    def ask():
+        return (
+            engine.greedy(prompts, max_new_tokens=4, stop=()),
+            list(engine.sample(draws, Sampling(max_new_tokens=4))),
+            [one.logprob for one in engine.logprobs(pairs)],
+        )
+
+    greedy, sampled, scores = ask()
+    run, failures = Decoder.run, []
+
+    def small(self, prompts, copies, **how):
+        if sum(copies) > 7:
+            failures.append(sum(copies))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, prompts, copies, **how)
+
+    monkeypatch.setattr(Decoder, "run", small)
+    again = ask()
+    assert again[:2] == (greedy, sampled)
+    assert again[2] == pytest.approx(scores, abs=1e-4)
+    assert sorted(failures) == [8, 10, 16, 20, 40, 80]
+    described = engine.describe()
+    assert (described["batch_size"], described["sample_rows"]) == ("4", "5")
+    engine.close()
+    assert engine.model is None
+
+
+def test_a_prompt_that_never_fits_is_a_clear_error(engine, prompts, monkeypatch):
+    def none(self, prompts, copies, **how):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(Decoder, "run", none)
+    with pytest.raises(SftbenchError, match="out of memory on a single prompt"):
+        engine.greedy(prompts[:1], max_new_tokens=1, stop=())
