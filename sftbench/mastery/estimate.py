@@ -77,9 +77,10 @@ def make_card(
         "software": dict(software_versions("sftbench")),
     }
     keys = ("model_digest", "facts_digest", "templates_digest", "settings")
-    journal = Journal(
-        output.with_name(output.name + ".journal"), digest_of({key: record[key] for key in keys})
-    )
+    made_by = {key: record[key] for key in keys}
+    # Engines draw alike in distribution, not draw by draw: one card holds the draws of one engine.
+    made_by["engine"] = engine.describe().get("engine", "")
+    journal = Journal(output.with_name(output.name + ".journal"), digest_of(made_by))
     _run(engine, facts, estimator, chosen, journal)
     rows = {fact_id: journal.finished[fact_id] for fact_id in chosen["fact_id"]}
     hits = pl.DataFrame(

@@ -57,7 +57,7 @@ times = st.floats(0.001, 10, allow_nan=False)
 def test_the_size_fits_the_time_or_is_the_fewest(
     fact: float, read: float, restored: int, given: float
 ) -> None:
-    speed = Speed(fact=fact, read=read)
+    speed = Speed(fact=fact, read=read, scalars=1000)
     size = speed.facts(given, restored)
     assert size >= FEWEST_FACTS
     if size > FEWEST_FACTS:
@@ -66,7 +66,7 @@ def test_the_size_fits_the_time_or_is_the_fewest(
 
 
 def test_more_variants_leave_room_for_fewer_facts() -> None:
-    speed = Speed(fact=0.1, read=1.0)
+    speed = Speed(fact=0.1, read=1.0, scalars=100_000_000)
     assert speed.facts(600, 0) == int((480 - 4) / 0.2)
     assert speed.facts(600, 0) > speed.facts(600, 1) > speed.facts(600, 4)
 

@@ -118,7 +118,8 @@ def test_without_a_card_test_facts_are_levelled_first(wanted: CheckRequest) -> N
     told: list[str] = []
     engine = Drawing()
     run_check(replace(wanted, mastery=None), factory_of(engine), told.append)
-    assert told[1].startswith(
+    assert told[1] == "Mastery: sampled completions of 21 cloze templates."
+    assert told[2].startswith(
         "No mastery card ships for this base on numbers: 40 of 40 test facts are levelled first"
     )
     card = MasteryCard.read(wanted.out / "card.parquet")
