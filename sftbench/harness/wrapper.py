@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sftbench.checkpoints.weights import INDEX, WEIGHTS, tensor_headers
 from sftbench.common.errors import SftbenchError
 from sftbench.harness.tasks import tasks_path
 
 INCLUDE = "--include_path"
 CONFIG = ("--config", "-C")
 VLLM = "vllm"
+PRETRAINED = re.compile(r"""\bpretrained["']?[=:]\s*["']?([^,\s"'}]+)""")
+"""The model in lm-eval's ``--model_args``, as ``key=value`` or as JSON."""
 MODEL, MODEL_CLASS = "sftbench", "sftbench.harness.model:SftbenchLM"
 
 
@@ -48,12 +52,14 @@ def run(args: Sequence[str]) -> None:
     """Run lm-eval's command line in this process.
 
     Raises:
-        SftbenchError: what our own code finds wrong (a card, a fact table ...), and what lm-eval
-            does (an unknown task or model, arguments that exclude each other).
+        SftbenchError: what our own code finds wrong (a card, a fact table, a truncated weight
+            file ...), and what lm-eval does (an unknown task or model, arguments that exclude each
+            other).
         SystemExit: usage errors that lm-eval's parser has already explained.
     """
     from lm_eval.__main__ import cli_evaluate
 
+    _require_whole_weights(args)
     if _names_vllm(args):
         _prepare_vllm()
     _register_model()
@@ -65,6 +71,17 @@ def run(args: Sequence[str]) -> None:
         raise SftbenchError(str(error), where="lm-eval") from error
     finally:
         sys.argv = before
+
+
+def _require_whole_weights(args: Sequence[str]) -> None:
+    """Raise if a weight file of a local model is truncated: lm-eval's models do not name the file.
+
+    Whether pickled weights or a model's own code are allowed is for lm-eval's own options to say.
+    """
+    for name in PRETRAINED.findall(" ".join(args)):
+        folder = Path(name)
+        if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+            tensor_headers(folder)
 
 
 def _names_vllm(args: Sequence[str]) -> bool:

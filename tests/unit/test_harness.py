@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
+from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.shots import reserve_shots, shots_of
@@ -444,6 +446,19 @@ def test_the_wrapper_hands_its_arguments_to_lm_eval(monkeypatch):
     assert seen == [[*given, "--include_path", str(tasks_path())]]
     assert sys.argv is before
     assert {"sftbench", "hf", "vllm"} <= set(model_registry.keys())
+
+
+@pytest.mark.parametrize("form", ["pretrained={},dtype=float32", '{{"pretrained": "{}"}}'])
+def test_truncated_weights_are_named_for_any_model(tmp_path, form):
+    from sftbench.harness import wrapper
+
+    shutil.copytree(resolve("lab"), tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(SftbenchError, match="is truncated") as caught:
+        wrapper.run(["--model", "hf", "--model_args", form.format(tmp_path / "cut")])
+
+    assert str(weights) in str(caught.value)
 
 
 def test_what_lm_eval_finds_wrong_is_an_error_for_people(monkeypatch):
