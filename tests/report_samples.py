@@ -44,8 +44,8 @@ def domain(
         retention=Retention(
             score=score,
             scored_levels=() if score is None else (1, 2, 3, 4),
-            known=0 if score is None else 312,
-            kept=0,
+            known=0 if score is None else sum(20 * i for i in range(levels)),
+            kept=0 if score is None else sum(10 * i for i in range(levels)),
             unknown=1234,
             gained=56,
             gain=56 / 1234,

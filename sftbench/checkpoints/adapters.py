@@ -152,14 +152,24 @@ def require_base(adapter: Adapter, base: Path) -> None:
         _require_same_tensors(folder, base, where)
         return
     known = name_of(base)
-    both_known = parse_hub_id(named) is not None and parse_hub_id(known) is not None
-    if both_known and _model_name(named) != _model_name(known):
+    if can_be_checked(adapter, base) and _model_name(named) != _model_name(known):
         raise SftbenchError(
             f"the adapter was trained on {named}, not on {known}",
             where=where,
             remedy=f"Name {named} as the base. If it is the same model under another name, "
             "change base_model_name_or_path in a copy of the adapter.",
         )
+
+
+def can_be_checked(adapter: Adapter, base: Path) -> bool:
+    """Return whether the base that an adapter names can be told from another one.
+
+    It can where it is a folder on this machine, or where both are known by their hub ids.
+    """
+    named = adapter.base_ref or ""
+    if (Path(named).expanduser() / "config.json").is_file():
+        return True
+    return parse_hub_id(named) is not None and parse_hub_id(name_of(base)) is not None
 
 
 def _require_same_tensors(named: Path, base: Path, where: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sftbench.checkpoints.adapters import is_adapter, open_adapter
+from sftbench.checkpoints.adapters import Adapter, can_be_checked, is_adapter, open_adapter
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.lineage import Lineage, search_base
 from sftbench.checkpoints.merging import merged
+from sftbench.checkpoints.names import name_of
 from sftbench.checkpoints.reference import Resolved, resolve_checkpoint
 from sftbench.common.errors import SftbenchError
 
@@ -65,8 +66,20 @@ def find_pair(
         notes.append(
             f"The tuned model is {open_adapter(path).words}; it is merged into the base in fp32."
         )
+        notes += _unchecked(open_adapter(path), before.path)
         path = merged(path, before.path)
     return Pair(before.path, path, before.name, after.name, tuple(notes))
+
+
+def _unchecked(adapter: Adapter, base: Path) -> list[str]:
+    """Return a warning where the adapter names a base that cannot be held against this one."""
+    if adapter.base_ref is None or can_be_checked(adapter, base):
+        return []
+    return [
+        f"The adapter says that it was trained on {adapter.base_ref}; whether that is "
+        f"{name_of(base)} cannot be known from its name. If it is another model, every figure of "
+        "the tuned side is void."
+    ]
 
 
 def _found(tuned: Path) -> Lineage:

@@ -8,17 +8,8 @@ from sftbench.checkpoints.vocabulary import vocabulary_change
 from sftbench.compare.chat import writes_the_date
 from sftbench.compare.decoding import end_ids, settings_of_generate
 from sftbench.compare.request import Request
-from sftbench.compare.sides import Sides
+from sftbench.compare.sides import Sides, config_difference
 from sftbench.recipes.record import RecipeRecord
-
-COSMETIC_CONFIG = frozenset(
-    (
-        "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id",
-        "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
-    )
-)  # fmt: skip
-"""Keys of config.json that do not change what the weights compute; where text ends is told apart
-by `end_ids`, since other values here may come to the same ids."""
 
 
 def cautions(request: Request, sides: Sides, recipe: RecipeRecord | None) -> tuple[str, ...]:
@@ -80,24 +71,24 @@ def _of_chat(request: Request, sides: Sides) -> list[str]:
 
 
 def _of_config(sides: Sides) -> list[str]:
-    base, tuned = sides.base.checkpoint.config, sides.tuned.checkpoint.config
-    keys = (base.keys() | tuned.keys()) - COSMETIC_CONFIG
-    other = sorted(key for key in keys if base.get(key) != tuned.get(key))
+    other = config_difference(sides.base.checkpoint, sides.tuned.checkpoint)
     if not other:
         return []
-    how = "every variant is run with the base's" if sides.one_engine else "each side has its own"
-    return [f"The two config.json differ in {', '.join(other)}; {how}."]
+    return [
+        f"The two config.json differ in {', '.join(other)}; base and tuned model are each run "
+        "with their own, and what is restored from the tuned model with the tuned model's."
+    ]
 
 
 def _of_decoding(sides: Sides) -> list[str]:
     found = []
     base, tuned = sides.base.checkpoint, sides.tuned.checkpoint
     mine, theirs = end_ids(base), end_ids(tuned)
-    if sides.one_engine and mine != theirs:
+    if mine != theirs:
         found.append(
             f"The base ends a text at the token ids {_ids(mine)}, the tuned model's own files at "
-            f"{_ids(theirs)}; every variant is run with the base's, where lm-eval on the tuned "
-            "folder ends at its own."
+            f"{_ids(theirs)}; each ends at its own, and what is restored from the tuned model "
+            "where the tuned model does."
         )
     for who, one in (("base", base), ("tuned model", tuned)):
         names = settings_of_generate(one)

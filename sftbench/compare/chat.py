@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,7 +17,12 @@ Chat = Literal["none", "all", "tuned"]
 """Who is asked through a chat template: nobody, every variant, or the tuned model's side alone."""
 CHATS: tuple[Chat, ...] = get_args(Chat)
 
-PLAIN_REMEDY = "Leave --apply-chat-template out, so that all are asked with the same plain text."
+FLAGS: Mapping[Chat, tuple[str, ...]] = {
+    "none": (),
+    "all": ("--apply-chat-template",),
+    "tuned": ("--apply-chat-template-to-tuned",),
+}
+"""What asks for each on the command line."""
 DATED = "strftime_now"
 """What a template calls to write today's date into the prompt."""
 
@@ -40,13 +45,16 @@ def conversations(
     ]
 
 
-def write_chats(folder: Path, who: str, chats: Sequence[Sequence[Message]]) -> tuple[str, ...]:
+def write_chats(
+    folder: Path, who: str, chats: Sequence[Sequence[Message]], chat: Chat = "all"
+) -> tuple[str, ...]:
     """Return each conversation as the text that ends where the model's answer begins.
 
     Args:
         folder: the checkpoint whose tokenizer writes it.
         who: "base" or "tuned model", for messages.
         chats: the conversations.
+        chat: who is asked through a chat template, for messages.
 
     Raises:
         SftbenchError: the tokenizer cannot be read, has no chat template, or the template fails.
@@ -54,25 +62,27 @@ def write_chats(folder: Path, who: str, chats: Sequence[Sequence[Message]]) -> t
     tokenizer = _tokenizer(folder)
     if getattr(tokenizer, "chat_template", None) is None:
         raise SftbenchError(
-            f"the tokenizer of the {who} has no chat template", where=folder, remedy=_remedy(who)
+            f"the tokenizer of the {who} has no chat template",
+            where=folder,
+            remedy=_remedy(who, chat),
         )
     try:
         # Exactly the call of lm-eval's HFLM.apply_chat_template.
         return tuple(
             tokenizer.apply_chat_template(
-                list(chat),
+                list(conversation),
                 tokenize=False,
                 add_generation_prompt=True,
                 continue_final_message=False,
             )
-            for chat in chats
+            for conversation in chats
         )
     except Exception as error:  # a template is a program: what it raises is not known beforehand
         raise SftbenchError(
             f"the chat template of the {who} fails on turns of user and assistant "
             f"({type(error).__name__}: {_first_line(error)})",
             where=folder,
-            remedy=PLAIN_REMEDY,
+            remedy=_plain_remedy(chat),
         ) from None
 
 
@@ -98,11 +108,16 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
-def _remedy(who: str) -> str:
+def _plain_remedy(chat: Chat) -> str:
+    flags = " ".join(FLAGS[chat])
+    return f"Leave {flags} out, so that all are asked with the same plain text."
+
+
+def _remedy(who: str, chat: Chat) -> str:
     if who != "base":
-        return PLAIN_REMEDY
+        return _plain_remedy(chat)
     return (
-        f"{PLAIN_REMEDY} Or ask only the tuned model's side as a chat with "
+        f"{_plain_remedy(chat)} Or ask only the tuned model's side as a chat with "
         "--apply-chat-template-to-tuned; base and tuned are then asked in different forms, and "
         "part of the difference is that of the forms."
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,19 +18,20 @@ from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
 from sftbench.compare.bench import Bench
-from sftbench.compare.budget import FEWEST_FACTS, PROBES, Speed, duration_text, measure
-from sftbench.compare.chat import Chat
+from sftbench.compare.budget import PROBES, Speed, duration_text, measure
+from sftbench.compare.chat import FLAGS, Chat
 from sftbench.compare.levels import find_facts, level_within
 from sftbench.compare.plan import make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
 from sftbench.compare.run import run
 from sftbench.compare.select import select
-from sftbench.engines.settings import EngineFactory, EngineSettings
+from sftbench.engines.settings import BATCH_SIZES, EngineFactory, EngineSettings
 from sftbench.facts.prompts import PROMPTS, Prompt
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
 from sftbench.report.notes import FEW_KNOWN
+from sftbench.report.words import count
 
 NOTES = "check.json"
 CARD = "card.parquet"
@@ -125,12 +127,18 @@ def run_check(wanted: CheckRequest, factory: EngineFactory, say: Say) -> Checked
 def _little(compared: Compared) -> list[str]:
     """Return a warning where a verdict rests on too few facts to say much."""
     known = sum(one.retention.known for one in compared.summary.tuned.domains)
-    if known >= FEW_KNOWN or compared.summary.run.facts.limit is None:
+    if known >= FEW_KNOWN:
         return []
-    return [
-        f"What was kept rests on the {known} facts of level 1 to 4 that the base answers right: "
-        "very little. A longer --budget in another folder asks more."
-    ]
+    text = (
+        f"What was kept rests on the {count(known, 'fact')} of level 1 to 4 that the base answers "
+        "right: very little."
+    )
+    facts = compared.summary.run.facts
+    if facts.limit is not None:
+        text += " A longer --budget in another folder asks more."
+    elif facts.unlevelled:
+        text += " To ask more, more must be levelled: see the commands at the end."
+    return [text]
 
 
 def _once(say: Say) -> Say:
@@ -253,9 +261,14 @@ def _sized(request: Request, speed: Speed, size: int, there: int, left: float) -
         f"A fact takes {speed.fact:.2g} s a model: {which} are asked of {models} models, "
         f"in about {duration_text(takes)}."
     )
-    if takes > left and size == min(there, FEWEST_FACTS):
-        text += f" That is more than the time given, but fewer than {size} would say nothing."
-    return text
+    if takes <= left:
+        return text
+    if left < 1:
+        return f"{text} The time given is used up, but fewer than {size} would say nothing."
+    return (
+        f"{text} That is more than the {duration_text(left)} left, but fewer than {size} would "
+        "say nothing."
+    )
 
 
 def _card_name(card: MasteryCard) -> str:
@@ -271,8 +284,6 @@ def compare_command(wanted: CheckRequest, request: Request, **changes: str | Non
         request: the comparison that came of it.
         changes: flag without dashes, underscores for dashes, to value.
     """
-    import shlex
-
     card = request.card.path if (wanted.mastery or _is_made(wanted, request)) else None
     flags: dict[str, str | None] = {
         "base": request.base_name,
@@ -282,23 +293,40 @@ def compare_command(wanted: CheckRequest, request: Request, **changes: str | Non
         "restore": ",".join(percent_text(one) for one in request.percents) or None,
         "prompt": None if request.prompt.name == "fewshot" else request.prompt.name,
         "limit": None if request.limit is None else str(request.limit),
-        "dtype": None if request.engine.dtype == "float32" else request.engine.dtype,
-        "engine": request.engine.name,
+        **_engine_flags(request.engine),
+        "batch_size": _batch_size(request.engine),
         "output": str(request.out),
         **changes,
     }
+    return _command("compare", flags, FLAGS[request.chat])
+
+
+def _command(verb: str, flags: Mapping[str, str | None], switches: Sequence[str] = ()) -> str:
+    """Return a command line; a flag without a value is left out."""
+    import shlex
+
     parts = [
         part
         for flag, value in flags.items()
         if value is not None
         for part in (f"--{flag.replace('_', '-')}", value)
     ]
-    chat: Mapping[Chat, list[str]] = {
-        "none": [],
-        "all": ["--apply-chat-template"],
-        "tuned": ["--apply-chat-template-to-tuned"],
+    return shlex.join(["sftbench", verb, *parts, *switches])
+
+
+def _engine_flags(settings: EngineSettings) -> dict[str, str | None]:
+    """Return the flags that every command with an engine has; None where it is the default."""
+    return {
+        "dtype": None if settings.dtype == "float32" else settings.dtype,
+        "engine": settings.name,
+        # As JSON: a text value with a comma, or that looks like a number, is read as it was.
+        "engine_options": json.dumps(dict(settings.options)) if settings.options else None,
     }
-    return shlex.join(["sftbench", "compare", *parts, *chat[request.chat]])
+
+
+def _batch_size(settings: EngineSettings) -> str | None:
+    """Return the batch size as a flag's value; None where it is the engine's own."""
+    return None if settings.batch_size == BATCH_SIZES[settings.name] else str(settings.batch_size)
 
 
 def _is_made(wanted: CheckRequest, request: Request) -> bool:
@@ -309,31 +337,56 @@ def _next_steps(
     wanted: CheckRequest, request: Request, compared: Compared
 ) -> tuple[tuple[str, str], ...]:
     """Return what to do next, the first step first."""
-    import shlex
-
-    steps = []
-    if request.limit is not None:
-        full = f"{wanted.out}-full"
-        steps.append(("all facts", compare_command(wanted, request, limit=None, output=full)))
+    steps = _on_all_facts(wanted, request, compared)
     steps.append(
         (
             "what it was tuned for",
             compare_command(wanted, request, tasks="TASK", output=f"{wanted.out}-tasks"),
         )
     )
-    if compared.lost.height:
-        parts = ["--base", request.base_name, "--tuned", request.tuned_name]
-        restored = f"{wanted.out}-restored"
-        steps.append(
-            (
-                "a restored model",
-                shlex.join(["sftbench", "restore", *parts, "--percent", "5", "-o", restored]),
-            )
-        )
-    steps.append(
-        (
-            "the paper's matching",
-            shlex.join(["sftbench", "rescore", str(request.out), "--matching", "strict-paper"]),
-        )
-    )
-    return tuple(steps)
+    healing = _healing_percents(request, compared)
+    if healing:
+        flags: dict[str, str | None] = {
+            "base": request.base_name,
+            "tuned": request.tuned_name,
+            "percent": ",".join(healing),
+            "output": f"{wanted.out}-restored",
+        }
+        what = "a restored model" if len(healing) == 1 else "the restored models"
+        steps.append((what, _command("restore", flags)))
+    rescored = _command("rescore", {"matching": "strict-paper"}, [str(request.out)])
+    return (*steps, ("the paper's matching", rescored))
+
+
+def _on_all_facts(
+    wanted: CheckRequest, request: Request, compared: Compared
+) -> list[tuple[str, str]]:
+    """Return how to ask every fact; those without a level must be levelled before."""
+    full = f"{wanted.out}-full"
+    if not compared.summary.run.facts.unlevelled:
+        if request.limit is None:
+            return []
+        return [("all facts", compare_command(wanted, request, limit=None, output=full))]
+    card = f"{wanted.out}-card.parquet"
+    flags = {
+        "model": request.base_name,
+        "facts": wanted.facts or request.facts.name,
+        **_engine_flags(request.engine),
+        "rows": _batch_size(request.engine) if request.engine.name == "vllm" else None,
+        "output": card,
+    }
+    command = compare_command(wanted, request, limit=None, mastery=card, output=full)
+    return [
+        ("the levels of all facts", _command("mastery", flags)),
+        ("all facts, after that", command),
+    ]
+
+
+def _healing_percents(request: Request, compared: Compared) -> list[str]:
+    """Return the percentages asked for that brought a lost fact back; none is called the best."""
+    asked = zip(sorted(request.percents), compared.summary.restored, strict=True)
+    return [
+        percent_text(percent)
+        for percent, variant in asked
+        if any(one.repair is not None and one.repair.healed for one in variant.domains)
+    ]

@@ -22,6 +22,7 @@ from sftbench.mastery.bundled import find_card
 from sftbench.mastery.card import MasteryCard
 from sftbench.mastery.choose import estimator_for
 from sftbench.mastery.estimate import Estimator, make_card
+from sftbench.mastery.question_prompts import QuestionEstimator
 from sftbench.mastery.select import select
 
 DEFAULT_FACTS = "geography"
@@ -76,6 +77,16 @@ def _facts_of(card: MasteryCard) -> FactSet:
             remedy="Name the fact table with --facts.",
         )
     return found
+
+
+def cautions_of_levels(card: MasteryCard) -> list[str]:
+    """Return what a reader of a comparison must know of how its levels were measured."""
+    if card.record.get("settings", {}).get("estimator") != QuestionEstimator.name:
+        return []
+    return [
+        "The levels come from question prompts, since these facts have no cloze templates: they "
+        "are not comparable with levels from cloze templates."
+    ]
 
 
 def level_within(
@@ -144,8 +155,14 @@ def _affordable(
     taken = time.monotonic() - began
     size = min(there, levelling_size(taken, len(probes), left - taken))
     seconds = taken / len(probes)
-    say(
+    text = (
         f"No mastery card ships for this base on {tested.name}: {size:,} of {there:,} test facts "
         f"are levelled first, at {seconds:.1f} s each, in about {duration_text(seconds * size)}."
     )
+    if seconds * size > left - taken:
+        text += (
+            " That is more than levelling's share of the time given, but fewer than "
+            f"{size} would say nothing."
+        )
+    say(text)
     return size

@@ -12,11 +12,11 @@ from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.variants import BASE, TUNED, Restored, Variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
-from sftbench.compare.cautions import COSMETIC_CONFIG, cautions
+from sftbench.compare.cautions import cautions
 from sftbench.compare.decoding import end_ids
 from sftbench.compare.request import Request
 from sftbench.compare.select import select
-from sftbench.compare.sides import Sides, make_sides
+from sftbench.compare.sides import COSMETIC_CONFIG, Sides, make_sides
 from sftbench.compare.tasks import Tasks, load_tasks
 from sftbench.recipes.record import RecipeRecord, read_record
 

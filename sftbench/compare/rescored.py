@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import ValidationError
 
@@ -74,6 +74,8 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
     """
     require_free(out)
     found = _read(source)
+    # What is not asked for stays as it was, also where that was itself a rescoring.
+    how = replace(how, matching=how.matching or _matching_of(found.summary))
     rows = _levelled(_aliased(found.rows, how.facts), found.summary, how)
     answered = [_scored(one, rows, how) for one in found.answered]
     run = _run_record(found, rows, how, command)
@@ -133,6 +135,14 @@ def _answers(folder: Path, summary: Summary, rows: pl.DataFrame) -> list[Answere
         tasks = [task.model_dump(mode="json") for task in one.tasks]
         answered.append(Answered(parse_variant(one.name), frame, {**record, "tasks": tasks}))
     return answered
+
+
+def _matching_of(summary: Summary) -> How:
+    """Return how the answers of a result were matched."""
+    how = summary.run.prompt.how
+    if how not in get_args(How):
+        raise SftbenchError(f"names an unknown way of matching, {how!r}", where=SUMMARY)
+    return cast("How", how)
 
 
 def _file(slug: str) -> str:
@@ -199,12 +209,20 @@ def _run_record(found: _Source, rows: pl.DataFrame, how: Rescoring, command: str
             }
         ),
         "card": run.card if card is None else {**card.record, "digest": card.digest},
-        "prompt": run.prompt.model_copy(update={"how": how.matching or run.prompt.how}),
+        "prompt": run.prompt.model_copy(update={"how": how.matching}),
     }
     return run.model_copy(
         update={
             **changed,
-            "key": digest_of([run.key, how.matching, changed["card"]["digest"], asked_digest]),
+            "key": digest_of(
+                [
+                    run.key,
+                    how.matching,
+                    changed["card"]["digest"],
+                    changed["facts"].digest,
+                    asked_digest,
+                ]
+            ),
             "software": {**run.software, "sftbench": sftbench.__version__},
             "command": command,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -217,13 +235,14 @@ def _said(found: _Source, rows: pl.DataFrame, how: Rescoring) -> str:
     """Return the sentence that says what was scored again from what, and by what."""
     before = found.summary.run
     by: Sequence[str] = [
-        *([f"matching {how.matching} (was {before.prompt.how})"] if how.matching else []),
+        f"matching {how.matching}"
+        + (f" (was {before.prompt.how})" if how.matching != before.prompt.how else " (as before)"),
         *([f"the levels of {how.card.name}"] if how.card else []),
         *([f"the answers in {how.facts.name} ({how.facts.digest[:12]})"] if how.facts else []),
     ]
     left_out = found.rows.height - rows.height
     return (
         f"Scored again from the answers in {found.folder} (made {before.made}), without a model, "
-        f"by {', '.join(by) or 'the matching of this version'}."
+        f"by {', '.join(by)}."
         + (f" {left_out} facts without a level in that card are left out." if left_out else "")
     )

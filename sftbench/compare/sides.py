@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.folder import Checkpoint, tensor_headers
 from sftbench.checkpoints.tokenizers import same_tokenizer, tokenizer_digest
@@ -11,12 +12,22 @@ from sftbench.checkpoints.variants import Base, Variant
 from sftbench.checkpoints.vocabulary import vocabulary_change
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.chat import conversations, write_chats
+from sftbench.compare.decoding import end_ids
 from sftbench.compare.request import Request
 from sftbench.facts.shots import shots_of
 from sftbench.scoring.answers import prompt_texts
 
 if TYPE_CHECKING:
     import polars as pl
+
+COSMETIC_CONFIG = frozenset(
+    (
+        "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id",
+        "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
+    )
+)  # fmt: skip
+"""Keys of config.json that do not change what the weights compute; where text ends is told apart
+by `end_ids`, since other values here may come to the same ids."""
 
 NEEDS_SHOTS = (
     "Use a fact table whose train split has at least one fact to show, "
@@ -49,8 +60,9 @@ class Sides:
         base: how the base is asked.
         tuned: how the others are asked.
         one_engine: one engine, made from the base, serves both: the tokenizers give the same
-            ids, the tensors have the same names and shapes, and lm-eval needs no other chat
-            template. Otherwise each side has an engine of its own, with its own configuration.
+            ids, the tensors have the same names and shapes, the configurations compute the same
+            and end a text at the same ids, and lm-eval needs no other chat template. Otherwise
+            each side has an engine of its own, with its own configuration.
     """
 
     base: Side
@@ -83,7 +95,9 @@ def make_sides(request: Request, base: Checkpoint, tuned: Checkpoint, rows: pl.D
 
 def _fit_one_engine(request: Request, base: Checkpoint, tuned: Checkpoint) -> bool:
     """Return whether an engine made from the base can ask for both sides."""
-    if vocabulary_change(base.path, tuned.path) is not None or _heads_differ(base, tuned):
+    if vocabulary_change(base.path, tuned.path) is not None or _names_differ(base, tuned):
+        return False
+    if config_difference(base, tuned) or end_ids(base) != end_ids(tuned):
         return False
     if not same_tokenizer(base.path, tuned.path):
         return False
@@ -92,14 +106,61 @@ def _fit_one_engine(request: Request, base: Checkpoint, tuned: Checkpoint) -> bo
     return not chats_of_tasks or tokenizer_digest(base.path) == tokenizer_digest(tuned.path)
 
 
-def _heads_differ(base: Checkpoint, tuned: Checkpoint) -> bool:
-    """Return whether one ties its output head to the embedding and the other does not.
+def _names_differ(base: Checkpoint, tuned: Checkpoint) -> bool:
+    """Return whether the tensors have other names, as where only one has a head of its own.
 
-    A tied engine would write a head of its own over the embedding.
+    A tied engine would write such a head over the embedding.
     """
-    tie = "tie_word_embeddings"
-    names = (tensor_headers(base.path).keys(), tensor_headers(tuned.path).keys())
-    return names[0] != names[1] or base.config.get(tie) != tuned.config.get(tie)
+    return tensor_headers(base.path).keys() != tensor_headers(tuned.path).keys()
+
+
+def config_difference(base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
+    """Return the keys by which two config.json compute something else, sorted; empty if none.
+
+    A key that only one file writes out, with the value that transformers takes anyway, is none:
+    another version of transformers writes other keys. Where transformers does not know the model,
+    the files themselves are compared.
+    """
+    named = _other_keys(base.config, tuned.config)
+    if not named:
+        return ()
+    mine, theirs = _effective(base), _effective(tuned)
+    if mine is None or theirs is None:
+        return named
+    other = _other_keys(mine, theirs)
+    if not other:
+        return ()
+    # People know the names in their files: transformers moves some, such as rope_theta.
+    same = (mine.keys() & theirs.keys()) - set(other)
+    return tuple(key for key in named if key not in same) or other
+
+
+def _other_keys(one: Mapping[str, Any], two: Mapping[str, Any]) -> tuple[str, ...]:
+    one, two = _computing(one), _computing(two)
+    return tuple(sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key)))
+
+
+def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without its cosmetic keys, those of its parts included."""
+    return {
+        key: _computing(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in COSMETIC_CONFIG
+    }
+
+
+def _effective(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return a configuration with every default filled in; None if transformers cannot read it."""
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(
+            checkpoint.path, local_files_only=True, trust_remote_code=False
+        )
+    except Exception:  # each configuration class raises errors of its own
+        return None
+    content: dict[str, Any] = found.to_dict()
+    return content
 
 
 def _side(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from sftbench.analysis.summary import TaskResult
@@ -32,7 +33,8 @@ class Tasks:
     Attributes:
         request: what was asked for.
         loaded: name to what lm-eval loaded under it.
-        digests: name to the digest of what is asked: configuration, documents, lm-eval's version.
+        digests: name to the digest of what is asked: configuration, documents and their text,
+            shots, code beside the task's file, lm-eval's version.
     """
 
     request: TaskRequest
@@ -134,17 +136,39 @@ def _load(name: str, manager: Any) -> Any:
 
 def _digest(name: str, loaded: Any, limit: int | None) -> str:
     tasks = loaded["tasks"]
+    _seed()  # some tasks draw while they write a document
     with _plainly(name, "cannot be read"):
         lines = [line for leaf in sorted(tasks) for line in _content(tasks[leaf], limit)]
     return digest_of_lines([*lines, *software_versions("lm-eval").values()])
 
 
 def _content(task: Any, limit: int | None) -> Iterator[str]:
-    """Yield the configuration of a task and each document that is asked, as text."""
+    """Yield, as text, all of a task that decides what is asked and how answers are judged."""
     config = {k: v for k, v in task.dump_config().items() if k != "metadata"}
     yield _text(config)
     for doc in islice(task.eval_docs, limit):
-        yield _text(doc)
+        yield _text([doc, _written(task, doc)])
+    if task.get_config("num_fewshot"):
+        yield from map(_text, task.fewshot_docs() or ())
+    for file in _code_of(task):
+        yield _text([file.name, file.read_text(encoding="utf-8")])
+
+
+def _written(task: Any, doc: object) -> list[object]:
+    """Return what the task makes of a document: prompt, target and, where it has them, choices."""
+    has_choices = task.get_config("doc_to_choice") is not None
+    choices = task.doc_to_choice(doc) if has_choices else None
+    return [task.doc_to_text(doc), task.doc_to_target(doc), choices]
+
+
+def _code_of(task: Any) -> list[Path]:
+    """Return the Python files in the folders of the task's YAML and of the functions it names."""
+    metadata = task.get_config("metadata")
+    source = metadata.get("config_source") if isinstance(metadata, dict) else None
+    named = [getattr(value, "__code__", None) for value in vars(task.config).values()]
+    files = [source or "", *(code.co_filename for code in named if code is not None)]
+    folders = {Path(file).resolve().parent for file in files if Path(file).is_file()}
+    return sorted(file for folder in folders for file in folder.glob("*.py"))
 
 
 def _text(value: object) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from sftbench.analysis.accuracy import wilson
 from sftbench.analysis.summary import Summary, VariantResult
 from sftbench.report.words import FIXED, clip, count, label, percent, short_name, verdict
+
+if TYPE_CHECKING:
+    import polars as pl
 
 TELLING = 5
 """Lost facts that a verdict shows."""
@@ -68,20 +70,16 @@ def _restored(summary: Summary) -> str:
 
 
 def telling_facts(lost: pl.DataFrame, shown: int = TELLING) -> Sequence[dict[str, str]]:
-    """Return the lost facts that tell most: what the base mastered best, then the largest fall.
+    """Return the lost facts that tell most, as text.
 
     Args:
-        lost: as returned by `sftbench.analysis.changes.lost_facts`.
+        lost: as returned by `sftbench.analysis.changes.lost_facts`, most telling first.
         shown: how many.
 
     Returns:
         question, answer, before, after, level and change (of the answer's log-probability in
-        nats) of each, as text.
+        nats) of each.
     """
-    fall = pl.col("tuned_logprob") - pl.col("base_logprob")
-    rows = lost.with_columns(change=fall).sort(
-        "level", "change", "fact_id", descending=[True, False, False]
-    )
     return [
         {
             "question": row["question"],
@@ -89,7 +87,7 @@ def telling_facts(lost: pl.DataFrame, shown: int = TELLING) -> Sequence[dict[str
             "before": clip(row["base_text"]).shown,
             "after": clip(row["tuned_text"]).shown or "(nothing)",
             "level": str(row["level"]),
-            "change": f"{row['change']:+.1f}",
+            "change": f"{row['tuned_logprob'] - row['base_logprob']:+.1f}",
         }
-        for row in rows.head(shown).iter_rows(named=True)
+        for row in lost.head(shown).iter_rows(named=True)
     ]

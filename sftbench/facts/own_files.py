@@ -16,6 +16,8 @@ import polars as pl
 from sftbench.common.errors import SftbenchError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+LONGEST_FIELD = 100_000_000
+"""Characters: a field that is too long to be an answer is counted and left out, not an error."""
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*DELIMITERS, *JSON_LINES, ".json", ".parquet")
 
@@ -107,6 +109,7 @@ def _read_csv(path: Path, choose: Choose, encoding: str, delimiter: str) -> Raw:
         raise SftbenchError(
             f"a delimiter is one character, not {delimiter!r}", where="--delimiter"
         ) from None
+    begun, before = 1, csv.field_size_limit(LONGEST_FIELD)
     try:
         header = next(reader, [])
         _check_header(header, path)
@@ -114,7 +117,9 @@ def _read_csv(path: Path, choose: Choose, encoding: str, delimiter: str) -> Raw:
         places = [header.index(name) for name in used]
         numbers: list[int] = []
         cells: list[list[str]] = [[] for _ in used]
+        begun = reader.line_num + 1
         for row in reader:
+            begun = reader.line_num + 1
             if not row:  # a blank line
                 continue
             if len(row) != len(header):
@@ -128,7 +133,13 @@ def _read_csv(path: Path, choose: Choose, encoding: str, delimiter: str) -> Raw:
             for column, place in zip(cells, places, strict=True):
                 column.append(row[place])
     except csv.Error as error:
-        raise SftbenchError(f"line {reader.line_num}: {error}", where=path) from None
+        raise SftbenchError(
+            f"the row that begins in line {begun}: {error}",
+            where=path,
+            remedy="A quotation mark that is never closed is the usual reason: mend that row.",
+        ) from None
+    finally:
+        csv.field_size_limit(before)
     columns = {
         name: pl.Series(name, cell, pl.String) for name, cell in zip(used, cells, strict=True)
     }

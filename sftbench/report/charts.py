@@ -57,7 +57,8 @@ class RestorePoint(NamedTuple):
     """A variant on the restore curve.
 
     Attributes:
-        percent: restored share of the ranked scalars; 0 is the tuned model, 100 the base.
+        percent: restored share of the ranked scalars; 0 is the tuned model. 100 is not the base:
+            embeddings, output head and norms are not ranked.
         name: as in the tables.
         retention: percent; None where there is no score.
         preserved: of the facts that the tuned model gained, the share still right, percent;
@@ -120,17 +121,15 @@ def level_outcomes(result: DomainResult) -> list[LevelOutcomes]:
 
 
 def restore_curve(summary: Summary, domain: str) -> list[RestorePoint]:
-    """Return the points of the restore curve in a domain: tuned, restored ones, base."""
+    """Return the points of the restore curve in a domain: tuned and what was restored."""
     tuned = summary.tuned.domain(domain)
     if tuned is None:
         return []
-    points = [
-        RestorePoint(0.0, "tuned", _percent(tuned.retention.score), _share(1, 1, tuned)),
+    preserved = 100.0 if tuned.outcomes.gained else None
+    return [
+        RestorePoint(0.0, "tuned", _percent(tuned.retention.score), preserved),
         *_restored_points(summary.restored, domain),
     ]
-    if tuned.retention.score is not None:
-        points.append(RestorePoint(100.0, "base", 100.0, _share(0, 1, tuned)))
-    return points
 
 
 def _restored_points(variants: tuple[VariantResult, ...], domain: str) -> Iterator[RestorePoint]:
@@ -143,11 +142,6 @@ def _restored_points(variants: tuple[VariantResult, ...], domain: str) -> Iterat
         yield RestorePoint(
             variant.percent, label(variant), _percent(result.retention.score), preserved
         )
-
-
-def _share(part: int, whole: int, tuned: DomainResult) -> float | None:
-    """Return part of whole in percent where the tuned model gained something, else None."""
-    return 100 * part / whole if tuned.outcomes.gained else None
 
 
 def _percent(fraction: float | None) -> float | None:

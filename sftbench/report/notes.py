@@ -9,6 +9,8 @@ from sftbench.report import words
 
 FEW_KNOWN = 30
 """Below this many facts that the base answers right, a retention score says little."""
+FEW_KNOWN_IN_LEVEL = 10
+"""Below this many in a level, its share says little, and yet counts as much as any other."""
 
 
 def glossary() -> tuple[tuple[str, str], ...]:
@@ -40,13 +42,14 @@ def glossary() -> tuple[tuple[str, str], ...]:
         (
             "Healed, preserved",
             "What a restore does to the tuned model's answers: healed are lost facts that are "
-            "right again, preserved are gained facts that are still right. Restoring everything "
-            "would heal all and preserve nothing.",
+            "right again, preserved are gained facts that are still right. A copy of the "
+            "base would heal all and preserve nothing.",
         ),
         (
             "Restoring",
             "Setting the parameters with the largest relative change back to their value in the "
-            "base, ranked over the whole model (Ye et al., EMNLP 2025).",
+            "base, ranked over all blocks together (Ye et al., EMNLP 2025). Embeddings, output "
+            "head and norms are neither ranked nor set back.",
         ),
         (
             "In-domain, out-of-domain",
@@ -69,7 +72,7 @@ def glossary() -> tuple[tuple[str, str], ...]:
 
 def caveats(summary: Summary) -> tuple[str, ...]:
     """Return what to keep in mind, those that this run calls for first."""
-    found = [*_few_known(summary), *_missing_levels(summary)]
+    found = [*_few_known(summary), *_few_in_levels(summary), *_missing_levels(summary)]
     if summary.run.facts.unlevelled:
         found.append(
             f"{words.count(summary.run.facts.unlevelled, 'fact')} of the test split "
@@ -102,6 +105,20 @@ def _few_known(summary: Summary) -> list[str]:
         for one in summary.tuned.domains
         if one.retention.known < FEW_KNOWN
     ]
+
+
+def _few_in_levels(summary: Summary) -> list[str]:
+    """Return a caveat that names the levels whose share rests on few facts, if there are any."""
+    few = [
+        f"level {level.level} {DOMAIN_NAMES[one.domain]} rests on "
+        f"{words.count(level.known, 'fact')}"
+        for one in summary.tuned.domains
+        for level in one.retention.levels
+        if level.level in one.retention.scored_levels and level.known < FEW_KNOWN_IN_LEVEL
+    ]
+    if not few:
+        return []
+    return [f"Each level counts alike in the retention score: {words.listed(few)}."]
 
 
 def _missing_levels(summary: Summary) -> list[str]:

@@ -48,7 +48,7 @@ def _table(title: str) -> Table:
 
 
 def _overview(summary: Summary) -> Table:
-    table = _table("Accuracy (mean over levels) and retention, %; lost and gained facts")
+    table = _table("Accuracy and retention (means over levels), %; lost and gained facts")
     table.add_column("variant", no_wrap=True)
     for measure in ("accuracy", "retention", "lost", "gained"):
         for place, domain in enumerate(summary.domains):

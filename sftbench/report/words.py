@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
-from sftbench.analysis.summary import DOMAIN_NAMES, Summary, VariantResult
+from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 FIXED = "\N{NO-BREAK SPACE}"
@@ -110,11 +110,7 @@ def verdict(summary: Summary) -> str:
             "so there is no knowledge to retain."
         )
     scored = [one for one in summary.tuned.domains if one.retention.score is not None]
-    kept = [
-        f"{percent(one.retention.score)}{'' if place else ' of what the base knew'} "
-        f"{DOMAIN_NAMES[one.domain]} (n{FIXED}={FIXED}{one.retention.known:,})"
-        for place, one in enumerate(scored)
-    ]
+    kept = [_kept(one, first=not place) for place, one in enumerate(scored)]
     unscored = [
         "None of the facts of level 1 to 4 is answered right by the base "
         f"{DOMAIN_NAMES[one.domain]}."
@@ -124,8 +120,16 @@ def verdict(summary: Summary) -> str:
     return " ".join([f"The fine-tune kept {listed(kept)}.", *unscored])
 
 
+def _kept(result: DomainResult, *, first: bool) -> str:
+    """Return the facts kept, their share, and the score; the first of a sentence names them."""
+    kept, known, score = result.retention.kept, result.retention.known, result.retention.score
+    facts = f"of the {count(known, 'fact')} that the base knew" if first else f"of {known:,}"
+    mean = f"{'mean over levels ' if first else ''}{percent(score)}"
+    return f"{kept:,} {facts} {DOMAIN_NAMES[result.domain]} ({percent(kept / known)}; {mean})"
+
+
 def restore_sentence(summary: Summary) -> str:
-    """Return the retention at every percentage, "" where there is none.
+    """Return the retention score at every percentage, "" where there is none.
 
     To name the best would be to pick it on the test. The domains are those that have a score:
     the base decides that, so all variants share them.
@@ -139,7 +143,10 @@ def restore_sentence(summary: Summary) -> str:
         for one in summary.tuned.domains
         if one.retention.score is not None
     ]
-    return f"Restoring the {_amounts(summary)} most changed parameters: {', '.join(scores)}."
+    return (
+        f"Restoring the {_amounts(summary)} most changed parameters: "
+        f"retention (mean over levels) {', '.join(scores)}."
+    )
 
 
 def _score(variant: VariantResult, domain: str) -> float | None:
@@ -152,14 +159,24 @@ def _amounts(summary: Summary) -> str:
 
 
 def accuracy_sentence(summary: Summary) -> str:
-    """Return the accuracies before and after, and the facts lost and gained on the way."""
+    """Return the accuracies before and after, and the facts lost and gained on the way.
+
+    The lost facts of level 0 are named: what the base knew, in the verdict, is level 1 to 4.
+    """
     changes = [
         f"{percent(before.macro)} to {percent(after.macro)} {DOMAIN_NAMES[before.domain]}"
         for before, after in zip(summary.base.domains, summary.tuned.domains, strict=True)
     ]
     outcomes = [one.outcomes for one in summary.tuned.domains]
     lost, gained = sum(one.lost for one in outcomes), sum(one.gained for one in outcomes)
+    unscored = sum(
+        level.known - level.kept
+        for one in summary.tuned.domains
+        for level in one.retention.levels
+        if level.level == 0
+    )
     return (
         f"Accuracy, as the mean over mastery levels, went from {listed(changes)}: "
-        f"{count(lost, 'fact')} lost, {gained:,} gained."
+        f"{count(lost, 'fact')} lost{f' ({unscored:,} of level 0)' if unscored else ''}, "
+        f"{gained:,} gained."
     )

@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 from fakes import FACT_COUNT, FakeEngine, card_for, fact_set, factory_of, never, write_model
+from typer.main import get_command
 
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.pair import Pair
+from sftbench.cli.app import app
 from sftbench.cli.check import check
 from sftbench.common.errors import SftbenchError
 from sftbench.compare import budget
 from sftbench.compare.check import CheckRequest, run_check
+from sftbench.compare.levels import cautions_of_levels
 from sftbench.compare.request import Request
 from sftbench.compare.verdict import telling_facts, three_sentences
 from sftbench.engines.protocol import Completion, Draws, Sampling
+from sftbench.engines.settings import EngineSettings, parse_engine
 from sftbench.facts.prompts import PROMPTS
 from sftbench.mastery.card import MasteryCard
 
@@ -76,10 +80,28 @@ def test_too_little_time_asks_the_fewest_facts_and_says_so(wanted: CheckRequest)
     checked = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), told.append)
     assert checked.compared.summary.run.facts.asked == budget.FEWEST_FACTS
     assert "20 of 40 levelled facts, balanced over level and domain," in told[3]
-    assert told[3].endswith("more than the time given, but fewer than 20 would say nothing.")
+    assert told[3].endswith("The time given is used up, but fewer than 20 would say nothing.")
     known = sum(one.retention.known for one in checked.compared.summary.tuned.domains)
     assert 0 < known < 20
     assert told[-2].startswith(f"What was kept rests on the {known} facts of level 1 to 4 ")
+
+
+def test_a_slow_model_is_said_to_need_more_than_is_left(
+    wanted: CheckRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = budget.Speed(fact=10.0, read=0.0, scalars=0)
+    monkeypatch.setattr("sftbench.compare.check.measure", lambda *_: slow)
+    told: list[str] = []
+    run_check(replace(wanted, budget=1200.0, percents=()), factory_of(FakeEngine()), told.append)
+    assert told[3].endswith("are asked of 2 models, in about 13.3 min.")
+    assert "all 40 levelled facts" in told[3]
+    told.clear()
+    short = replace(wanted, budget=302.0, percents=(), out=wanted.out.with_name("short"))
+    run_check(short, factory_of(FakeEngine()), told.append)
+    assert "20 of 40 levelled facts" in told[3]
+    assert told[3].endswith(
+        "in about 6.7 min. That is more than the 5.0 min left, but fewer than 20 would say nothing."
+    )
 
 
 def test_a_resumed_check_keeps_its_size_and_asks_nothing(wanted: CheckRequest) -> None:
@@ -133,6 +155,39 @@ def test_without_a_card_test_facts_are_levelled_first(wanted: CheckRequest) -> N
     assert told[1].startswith("As before, the levels are those of ")
 
 
+def test_levels_made_in_too_little_time_are_warned_of(wanted: CheckRequest) -> None:
+    told: list[str] = []
+    request = replace(wanted, mastery=None, budget=1e-6)
+    checked = run_check(request, factory_of(Drawing()), told.append)
+    facts = checked.compared.summary.run.facts
+    assert (facts.asked, facts.limit, facts.unlevelled) == (20, None, 20)
+    assert "20 of 40 test facts are levelled first" in told[2]
+    assert told[2].endswith(
+        "more than levelling's share of the time given, but fewer than 20 would say nothing."
+    )
+    assert told[-2].startswith("What was kept rests on the ")
+    assert told[-2].endswith("see the commands at the end.")
+    steps = dict(checked.next_steps)
+    assert list(steps)[:2] == ["the levels of all facts", "all facts, after that"]
+    card = f"{wanted.out}-card.parquet"
+    assert shlex.split(steps["the levels of all facts"]) == [
+        "sftbench", "mastery", "--model", "tiny", "--facts", str(wanted.facts), "--engine", "hf",
+        "--output", card,
+    ]  # fmt: skip
+    assert f"--mastery {card} " in steps["all facts, after that"]
+    assert "--limit" not in steps["all facts, after that"]
+
+
+def test_levels_from_question_prompts_are_warned_of() -> None:
+    card = card_for(fact_set(), "0" * 32)
+    for name, warned in (("sampled", False), ("question-prompts", True)):
+        made = replace(card, record={**card.record, "settings": {"estimator": name}})
+        lines = cautions_of_levels(made)
+        assert [line.startswith("The levels come from question prompts") for line in lines] == (
+            [True] if warned else []
+        )
+
+
 def test_a_killed_levelling_goes_on(wanted: CheckRequest) -> None:
     class Killed(Drawing):
         def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
@@ -174,7 +229,46 @@ def test_no_restore_and_no_loss_are_said(wanted: CheckRequest, tmp_path: Path) -
     same = replace(wanted, models=models, out=tmp_path / "same")
     copy = run_check(same, factory_of(FakeEngine()), lambda _: None)
     assert three_sentences(copy.compared.summary)[2].startswith("There is nothing to restore")
-    assert not any(purpose == "a restored model" for purpose, _ in copy.next_steps)
+    assert not any("restored" in purpose for purpose, _ in copy.next_steps)
+
+
+def test_only_percentages_that_healed_are_offered(wanted: CheckRequest) -> None:
+    request = replace(wanted, percents=(Decimal("0.1"), Decimal("12.5")))
+    checked = run_check(request, factory_of(FakeEngine()), lambda _: None)
+    assert "--percent 12.5 " in dict(checked.next_steps)["a restored model"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        EngineSettings(),
+        EngineSettings("hf", "bfloat16", 4, (("device", "cpu"), ("sample_rows", 8))),
+        EngineSettings("vllm", "float16", 32, (("hf_overrides", '{"a":1,"b":"x, y"}'), ("x", 0.5))),
+    ],
+)
+def test_the_commands_name_the_engine_that_answered(
+    wanted: CheckRequest, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftbench.engines.settings.vllm_installed", lambda: True)
+    request = replace(wanted, engine=settings, budget=1e-6)
+    checked = run_check(request, factory_of(FakeEngine()), lambda _: None)
+    steps = dict(checked.next_steps)
+    commands = (
+        checked.compared.summary.run.command, steps["all facts"], steps["what it was tuned for"],
+    )  # fmt: skip
+    for command in commands:
+        assert _parsed_engine(command) == settings
+    assert ("--batch-size" in commands[0]) == (settings != EngineSettings())
+
+
+def _parsed_engine(command: str) -> EngineSettings:
+    """Return the settings that `sftbench compare` makes of a printed command line."""
+    words = shlex.split(command)
+    verb = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    found = verb.make_context(words[1], words[2:])
+    names = {"name": "engine", "dtype": "dtype", "batch_size": "batch_size"}
+    given = {name: found.params[flag] for name, flag in names.items()}
+    return parse_engine(**given, options=found.params["engine_options"])
 
 
 def test_the_facts_that_tell_most_come_first(wanted: CheckRequest) -> None:
@@ -183,14 +277,18 @@ def test_the_facts_that_tell_most_come_first(wanted: CheckRequest) -> None:
     assert [fact["level"] for fact in facts] == ["3", "3", "2"]
     assert facts[0]["after"] == "<nothing>"
     assert facts[0]["change"] == "+0.0"
+    # The order is that of lost.csv and the page, whatever else could be sorted by.
+    turned = telling_facts(compared.lost.reverse(), shown=compared.lost.height)
+    assert [fact["question"] for fact in turned] == compared.lost["question"].to_list()[::-1]
 
 
 def test_the_commands_that_follow_name_the_same_things(wanted: CheckRequest) -> None:
     checked = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), lambda _: None)
     steps = dict(checked.next_steps)
     assert list(steps) == [
-        "all facts", "what it was tuned for", "a restored model", "the paper's matching",
+        "all facts", "what it was tuned for", "the restored models", "the paper's matching",
     ]  # fmt: skip
+    assert "--percent 10,20" in steps["the restored models"]
     words = shlex.split(steps["all facts"])
     assert words[:6] == ["sftbench", "compare", "--base", "tiny", "--tuned", "mine"]
     assert "--limit" not in words

@@ -25,6 +25,7 @@ from fakes import TUNED as TUNED_SCALARS
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.variants import BASE, TUNED
 from sftbench.common.errors import SftbenchError
+from sftbench.compare.chat import Chat, write_chats
 from sftbench.compare.plan import make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.run import run
@@ -81,6 +82,55 @@ def test_other_shapes_or_heads_have_an_engine_of_their_own(
     resized = [text for text in found.warnings if text.startswith("The vocabulary was resized")]
     assert len(resized) == ("rows" in change)
     assert found.restored[1].domains[0].repair is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        ({"rope_theta": 5.0}, "rope_theta"),
+        ({"rope_theta": 5.0, "rms_norm_eps": 1e-06, "dtype": "float32"}, "rope_theta"),
+        ({"model_type": "own", "depth": 3}, "depth, model_type"),  # unknown to transformers
+    ],
+)
+def test_another_configuration_has_an_engine_of_its_own(
+    request_: Request, tmp_path: Path, config: dict[str, Any], keys: str
+) -> None:
+    other = write_model(tmp_path / "other", TUNED_SCALARS, **config)
+    workshop = Workshop()
+    found = run(replace(request_, tuned=other), workshop).summary
+    assert [(name, engine.loads) for name, engine in workshop.made] == [("base", 1), ("other", 3)]
+    assert found.warnings[0] == (
+        f"The two config.json differ in {keys}; base and tuned model are each run with their own, "
+        "and what is restored from the tuned model with the tuned model's."
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"torch_dtype": "bfloat16", "use_cache": False, "_name_or_path": "org/base"},
+        {"rope_theta": 10000.0, "tie_word_embeddings": False},  # what transformers takes anyway
+        {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    ],
+)
+def test_a_configuration_that_computes_the_same_is_one_engine(
+    request_: Request, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    other = write_model(tmp_path / "other", TUNED_SCALARS, **config)
+    plan = make_plan(replace(request_, tuned=other))
+    assert plan.sides.one_engine
+    assert plan.warnings == ()
+
+
+def test_other_ends_of_text_have_an_engine_of_their_own(request_: Request) -> None:
+    (request_.tuned / "generation_config.json").write_text('{"eos_token_id": [8, 7]}')
+    plan = make_plan(request_)
+    assert not plan.sides.one_engine
+    assert plan.sides.engine_of(plan.variants[2]).path == request_.tuned
+    assert plan.warnings == (
+        "The base ends a text at the token ids 2, the tuned model's own files at 2, 7, 8; each "
+        "ends at its own, and what is restored from the tuned model where the tuned model does.",
+    )
 
 
 def test_a_resumed_run_makes_only_the_engine_that_it_needs(request_: Request) -> None:
@@ -147,6 +197,20 @@ def test_a_base_without_a_template_is_an_error_that_says_what_to_do(request_: Re
         make_plan(chatting(request_, None, CHAT_TEMPLATE))
     with pytest.raises(SftbenchError, match="tuned model has no chat template"):
         make_plan(chatting(request_, CHAT_TEMPLATE, None))
+
+
+@pytest.mark.parametrize(
+    ("chat", "flag"),
+    [("all", "--apply-chat-template"), ("tuned", "--apply-chat-template-to-tuned")],
+)
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no') }}"])
+def test_a_template_that_fails_names_the_flag_that_was_given(
+    tmp_path: Path, chat: Chat, flag: str, template: str | None
+) -> None:
+    write_tokenizer(tmp_path, chat=template)
+    with pytest.raises(SftbenchError) as caught:
+        write_chats(tmp_path, "tuned model", [[{"role": "user", "content": "?"}]], chat)
+    assert str(caught.value.remedy).startswith(f"Leave {flag} out, so that")
 
 
 def test_only_the_tuned_side_may_chat_and_the_page_says_so(request_: Request) -> None:

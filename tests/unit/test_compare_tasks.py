@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,6 +142,82 @@ def test_a_folder_of_tasks_must_be_there(request_: Request) -> None:
     request = TaskRequest(("sums",), folder=request_.out / "nowhere")
     with pytest.raises(SftbenchError, match="no such folder of tasks"):
         tasks_module.load_tasks(request)
+
+
+HELPER = """
+import json
+from pathlib import Path
+
+from datasets import Dataset
+
+HERE = Path(__file__).parent
+
+
+def docs(**kwargs):
+    rows = [{"question": f"One and {i}?", "label": i % 2} for i in range(4)]
+    shots = json.loads((HERE / "shots.json").read_text())
+    return {"test": Dataset.from_list(rows), "train": Dataset.from_list(shots)}
+"""
+TEXT = """
+def text(doc):
+    return doc["question"]
+"""
+TASK = """
+task: tiny
+custom_dataset: !function helper.docs
+output_type: multiple_choice
+test_split: test
+fewshot_split: train
+num_fewshot: SHOTS
+doc_to_text: !function wording.text
+doc_to_choice: ["two", "three"]
+doc_to_target: "{{label}}"
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+metadata: {version: 1.0}
+"""
+SHOTS = '[{"question": "Two and 1?", "label": 1}, {"question": "Two and 2?", "label": 0}]'
+
+
+def digest_with(folder: Path, shots: int) -> str:
+    """Return the digest of the task in this folder, shown so many shots."""
+    (folder / "task.yaml").write_text(TASK.replace("SHOTS", str(shots)))
+    return tasks_module.load_tasks(TaskRequest(("tiny",), limit=2, folder=folder)).digests["tiny"]
+
+
+def test_a_changed_shot_or_helper_is_another_task(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "wording.py").write_text(TEXT)
+    (tmp_path / "shots.json").write_text(SHOTS)
+    none, one = digest_with(tmp_path, 0), digest_with(tmp_path, 1)
+    assert digest_with(tmp_path, 1) == one
+    (tmp_path / "shots.json").write_text(SHOTS.replace("Two and 2?", "Two and 3?"))
+    other_shot = digest_with(tmp_path, 1)
+    assert digest_with(tmp_path, 0) == none  # it is not shown
+    (tmp_path / "wording.py").write_text(TEXT.replace("]", "].upper()"))
+    other_text = digest_with(tmp_path, 1)
+    (tmp_path / "unnamed.py").write_text("FACTOR = 2")  # a helper may import it
+    assert len({none, one, other_shot, other_text, digest_with(tmp_path, 1)}) == 5
+
+
+def test_what_a_task_sends_is_digested_beside_its_documents() -> None:
+    def lines(end: str) -> list[str]:
+        task = SimpleNamespace(
+            config=SimpleNamespace(),
+            eval_docs=[{"n": 1}, {"n": 2}, {"n": 3}],
+            dump_config=dict,
+            get_config={"doc_to_choice": "ab"}.get,
+            doc_to_text=lambda doc: f"{doc['n']}{end}",
+            doc_to_target=lambda doc: doc["n"],
+            doc_to_choice=lambda _: ["a", "b"],
+        )
+        return list(tasks_module._content(task, 2))
+
+    assert lines("?") == [
+        "{}",
+        '[{"n": 1}, ["1?", 1, ["a", "b"]]]',
+        '[{"n": 2}, ["2?", 2, ["a", "b"]]]',
+    ]
+    assert lines("!")[1] == '[{"n": 1}, ["1!", 1, ["a", "b"]]]'
 
 
 def test_flags_of_tasks_need_a_task(request_: Request) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftbench.common.errors import SftbenchError
@@ -27,8 +27,9 @@ class Memory:
         return [item * 10 for item in batch]
 
 
+@settings(max_examples=25, deadline=None)  # each failure collects garbage, as on a GPU
 @given(
-    st.lists(st.lists(st.integers(), min_size=1, max_size=20), max_size=5),
+    st.lists(st.lists(st.integers(), min_size=1, max_size=20), max_size=3),
     st.integers(1, 20),
 )
 def test_everything_is_done_once_and_in_order(batches, fits):

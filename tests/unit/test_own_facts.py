@@ -316,7 +316,7 @@ def test_missing_columns_are_named_with_those_that_are_there(tmp_path: Path) -> 
         ("question,answer\nQ?\n", "line 2 has 1 fields, the header 2"),
         ('question,answer\n"Q?,A\n', "line 2: unexpected end of data"),
         ('question,answer\n"Q"?,A\n', "line 2: "),
-        ("question,answer\nQ?," + "x" * 200_000, "field larger than field limit"),
+        ("question,answer\nQ?," + "x" * 200_000, "an answer of more than 200 characters (2)"),
     ],
 )
 def test_a_csv_file_that_is_none_is_named_with_its_line(

@@ -16,12 +16,14 @@ from report_samples import (
     full,
     gained_table,
     make_summary,
+    two_domains,
     variant,
     with_relations,
     with_tasks,
 )
 from rich.console import Console
 
+from sftbench.analysis.summary import DomainResult
 from sftbench.report import notes, words
 from sftbench.report.examples import SHOWN
 from sftbench.report.html import render
@@ -83,9 +85,10 @@ def parsed(page: str) -> Balanced:
 
 def test_the_headline_states_every_restored_percentage_and_picks_none() -> None:
     assert plain(words.headline(full())) == (
-        "The fine-tune kept 71 % of what the base knew in-domain (n = 312) and 73 % "
-        "out-of-domain (n = 312). Restoring the 5 / 20 / 60 % most changed parameters: "
-        "75 / 80 / 0 % in-domain, 77 / 82 / 2 % out-of-domain."
+        "The fine-tune kept 100 of the 200 facts that the base knew in-domain (50 %; mean over "
+        "levels 71 %) and 100 of 200 out-of-domain (50 %; 73 %). Restoring the 5 / 20 / 60 % most "
+        "changed parameters: retention (mean over levels) 75 / 80 / 0 % in-domain, 77 / 82 / 2 % "
+        "out-of-domain."
     )
     assert plain(words.accuracy_sentence(full())) == (
         "Accuracy, as the mean over mastery levels, went from 50 % to 40 % in-domain and "
@@ -96,7 +99,8 @@ def test_the_headline_states_every_restored_percentage_and_picks_none() -> None:
 def test_the_headline_of_one_percentage() -> None:
     said = plain(words.headline(make_summary(*full().variants[:3])))
     assert said.endswith(
-        "Restoring the 5 % most changed parameters: 75 % in-domain, 77 % out-of-domain."
+        "Restoring the 5 % most changed parameters: retention (mean over levels) 75 % in-domain, "
+        "77 % out-of-domain."
     )
 
 
@@ -122,12 +126,37 @@ def test_a_domain_without_a_score_is_not_passed_over() -> None:
     base = variant("base", domain("in", 0.1), domain("out", 0.5, 1.0))
     tuned = variant("tuned", domain("in", 0.1), domain("out", 0.5, 0.9))
     assert plain(words.headline(make_summary(base, tuned))) == (
-        "The fine-tune kept 90 % of what the base knew out-of-domain (n = 312). None of the facts "
-        "of level 1 to 4 is answered right by the base in-domain."
+        "The fine-tune kept 100 of the 200 facts that the base knew out-of-domain (50 %; mean over "
+        "levels 90 %). None of the facts of level 1 to 4 is answered right by the base in-domain."
     )
     restored = variant("r", domain("in", 0.1), domain("out", 0.5, 0.95), percent=5.0)
     said = plain(words.headline(make_summary(base, tuned, restored)))
-    assert said.endswith("Restoring the 5 % most changed parameters: 95 % out-of-domain.")
+    assert said.endswith("parameters: retention (mean over levels) 95 % out-of-domain.")
+
+
+def with_level(result: DomainResult, level: int, known: int, kept: int) -> DomainResult:
+    levels = list(result.retention.levels)
+    levels[level] = levels[level].model_copy(update={"known": known, "kept": kept})
+    retention = result.retention.model_copy(update={"levels": tuple(levels)})
+    return result.model_copy(update={"retention": retention})
+
+
+def test_levels_that_rest_on_few_facts_are_named() -> None:
+    base = two_domains("base", 0.5, 1.0)
+    inside = with_level(domain("in", 0.5, 0.9), 1, 2, 1)
+    outside = with_level(with_level(domain("out", 0.5, 0.9), 1, 9, 9), 2, 10, 9)
+    found = notes.caveats(make_summary(base, variant("tuned", inside, outside)))
+    assert found[0] == (
+        "Each level counts alike in the retention score: level 1 in-domain rests on 2 facts "
+        "and level 1 out-of-domain rests on 9 facts."
+    )
+    assert not any("counts alike" in one for one in notes.caveats(full()))
+
+
+def test_lost_facts_of_level_0_are_told_apart_from_those_of_the_verdict() -> None:
+    tuned = variant("tuned", with_level(domain("in", 0.4, 0.9), 0, 3, 1))
+    summary = make_summary(variant("base", domain("in", 0.5, 1.0)), tuned)
+    assert words.accuracy_sentence(summary).endswith(": 98 facts lost (2 of level 0), 56 gained.")
 
 
 def test_levels_without_facts_are_named() -> None:

@@ -48,12 +48,24 @@ def test_outcomes_of_a_level_add_up_and_empty_levels_are_left_out() -> None:
     assert [row.level for row in charts.level_outcomes(domain("in", 0.1, levels=2))] == [1, 0]
 
 
-def test_the_restore_curve_runs_from_tuned_to_base() -> None:
+def test_the_restore_curve_is_the_tuned_model_and_what_was_measured() -> None:
     points = charts.restore_curve(full(), "in")
-    assert [point.percent for point in points] == [0, 5, 20, 60, 100]
-    assert [point.name for point in points][::4] == ["tuned", "base"]
-    assert [point.retention for point in points] == pytest.approx([71, 75, 80, 0, 100])
-    assert [point.preserved for point in points] == pytest.approx([100, *[3300 / 56] * 3, 0])
+    assert [point.percent for point in points] == [0, 5, 20, 60]
+    assert [point.name for point in points][::3] == [
+        "tuned",
+        "restored 60\N{NARROW NO-BREAK SPACE}%",
+    ]
+    assert [point.retention for point in points] == pytest.approx([71, 75, 80, 0])
+    assert [point.preserved for point in points] == pytest.approx([100, *[3300 / 56] * 3])
+
+
+def test_all_that_is_ranked_restored_is_a_measured_point_and_not_the_base() -> None:
+    last = variant("r", domain("in", 0.5, 0.95, repair=True), percent=100.0)
+    points = charts.restore_curve(make_summary(*full().variants[:2], last), "in")
+    assert [(point.percent, point.retention) for point in points] == [
+        (0.0, pytest.approx(71)),
+        (100.0, pytest.approx(95)),
+    ]
 
 
 def test_the_restore_curve_leaves_out_what_has_no_figure() -> None:
@@ -73,7 +85,7 @@ def test_where_the_tuned_model_gained_nothing_nothing_can_be_preserved() -> None
     )
     tuned = summary.tuned.model_copy(update={"domains": (none, summary.tuned.domains[1])})
     points = charts.restore_curve(make_summary(summary.base, tuned), "in")
-    assert [point.preserved for point in points] == [None, None]
+    assert [point.preserved for point in points] == [None]
 
 
 def test_relations_come_with_their_baselines_the_largest_fall_first() -> None:

@@ -67,6 +67,24 @@ def test_other_matching_is_recorded(compared: Compared, request_: Request, tmp_p
     assert "matching words (was strict-paper)" in again.warnings[0]
 
 
+def test_a_rescored_result_keeps_its_matching_and_its_key_names_the_facts(
+    compared: Compared, request_: Request, tmp_path: Path
+) -> None:
+    # By words an answer in capitals is right; by plain substring it is not.
+    first = rescore_result(request_.out, tmp_path / "first", Rescoring(matching="words")).summary
+    for path in (tmp_path / "first" / "answers").iterdir():
+        frame, record = ANSWERS.read(path)
+        ANSWERS.write(frame.with_columns(pl.col("text").str.to_uppercase()), path, record)
+    second = rescore_result(tmp_path / "first", tmp_path / "second", Rescoring()).summary
+    wider = with_alias(request_.facts, "nothing")
+    third = rescore_result(tmp_path / "first", tmp_path / "third", Rescoring(facts=wider)).summary
+
+    assert second.run.prompt.how == "words"
+    assert [one.macro for one in second.base.domains] == [one.macro for one in first.base.domains]
+    assert "matching words (as before)" in second.warnings[0]
+    assert third.run.key != second.run.key
+
+
 def test_other_levels_move_the_facts(compared: Compared, request_: Request, tmp_path: Path) -> None:
     card = card_for(request_.facts, compared.summary.run.base.digest, shift=1)
     part = replace(card, frame=card.frame.head(30))

@@ -109,9 +109,10 @@ function outcomes(chart) {
 // The restore curve: what comes back of the lost against what stays of the gained.
 function restore(chart) {
   const rows = data.restore[chart.dataset.domain];
-  const measured = rows.filter((row) => row.percent < 100);
-  const named = new Map([[0, "tuned"], [100, "base"]]);
-  const across = (at) => (Math.sqrt(at) / 10) * (chart.clientWidth - 62);
+  const size = { width: chart.clientWidth, left: 30, right: 72, inset: 8 };
+  const most = Math.max(...rows.map((row) => row.percent)) || 100;
+  const across = (at) => Math.sqrt(at / most) * (size.width - size.left - size.right - 2 * size.inset);
+  const base = rows.some((row) => row.retention !== null) ? [100] : [];
   // Close to each other, percentages leave room for the figures of some only; the table has all.
   const spaced = (points) => {
     const kept = points.slice(-1);
@@ -121,8 +122,7 @@ function restore(chart) {
     return kept;
   };
   const line = (measure, other, colour) => {
-    const points = measured.filter((row) => row[measure] !== null);
-    const ends = rows.filter((row) => row.percent === 100 && row[measure] !== null);
+    const points = rows.filter((row) => row[measure] !== null);
     const at = { x: "percent", y: measure };
     // The figure stands on the side away from the other line, or beside a point at the bottom.
     const side = (row) => {
@@ -136,7 +136,6 @@ function restore(chart) {
       lines: [
         Plot.line(points, { ...at, stroke: colour, strokeWidth: 2 }),
         Plot.dot(points, { ...at, r: 4, fill: colour, stroke: PAPER }),
-        Plot.dot(ends, { ...at, r: 4, fill: PAPER, stroke: colour, strokeWidth: 1.75 }),
       ],
       figures: [figures("above", { dy: -12 }), figures("below", { dy: 13 }), figures("beside", { dx: 9, textAnchor: "start" })],
     };
@@ -144,17 +143,19 @@ function restore(chart) {
   const gains = line("preserved", "retention", GAINED);
   const kept = line("retention", "preserved", INK);
   return Plot.plot({
-    ...frame(chart), height: 258, marginLeft: 30, marginRight: 16, marginTop: 20, marginBottom: 44,
-    x: { type: "sqrt", domain: [0, 100], inset: 8 },
+    ...frame(chart), height: 258, marginLeft: size.left, marginRight: size.right, marginTop: 20, marginBottom: 44,
+    x: { type: "sqrt", domain: [0, most], inset: size.inset },
     y: { domain: [0, 100] },
     marks: [
       grid("y"),
       percentAxis("y"),
-      Plot.axisX({ ticks: rows.map((row) => row.percent), tickSize: 4, label: null, fill: SOFT, lineHeight: 1.35, tickFormat: (at) => (named.has(at) ? `${at}\n${named.get(at)}` : String(at)) }),
+      Plot.axisX({ ticks: rows.map((row) => row.percent), tickSize: 4, label: null, fill: SOFT, lineHeight: 1.35, tickFormat: (at) => (at === 0 ? "0\ntuned" : String(at)) }),
+      Plot.ruleY(base, { stroke: INK, strokeDasharray: "2 3" }),
+      Plot.text(base, { y: (at) => at, frameAnchor: "right", dx: 8, textAnchor: "start", lineHeight: 1.1, text: () => "base\nretention" }),
       ...gains.lines, ...kept.lines, ...gains.figures, ...kept.figures,
       Plot.tip(rows, Plot.pointerX({
         x: "percent", y: (row) => row.retention ?? row.preserved, ...tip,
-        title: (row) => [row.name, row.retention === null ? null : `knowledge kept ${tenth(row.retention)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
+        title: (row) => [row.name, row.retention === null ? null : `retention ${tenth(row.retention)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
       })),
     ],
   });
@@ -231,7 +232,7 @@ function tasks(chart) {
       Plot.text(named.filter((row) => row.name === "tuned"), { x: "value", y: "kept", text: "name", dy: 14, ...plain }),
       Plot.tip(rows, Plot.pointer({
         x: "value", y: "kept", ...tip,
-        title: (row) => `${row.name}, ${row.domain === "in" ? "in-domain" : "out-of-domain"}\n${chart.dataset.task} ${row.value.toPrecision(4)}\nknowledge kept ${tenth(row.kept)}`,
+        title: (row) => `${row.name}, ${row.domain === "in" ? "in-domain" : "out-of-domain"}\n${chart.dataset.task} ${row.value.toPrecision(4)}\nretention ${tenth(row.kept)}`,
       })),
     ],
   });
