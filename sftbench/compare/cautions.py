@@ -7,6 +7,7 @@ from sftbench.checkpoints.tokenizers import same_tokenizer, tokenizer_difference
 from sftbench.checkpoints.vocabulary import vocabulary_change
 from sftbench.compare.chat import writes_the_date
 from sftbench.compare.decoding import end_ids, settings_of_generate
+from sftbench.compare.levels import cautions_of_levels
 from sftbench.compare.request import Request
 from sftbench.compare.sides import Sides, config_difference
 from sftbench.recipes.record import RecipeRecord
@@ -17,6 +18,7 @@ def cautions(request: Request, sides: Sides, recipe: RecipeRecord | None) -> tup
     base, tuned = sides.base.checkpoint, sides.tuned.checkpoint
     return (
         *request.notes,
+        *cautions_of_levels(request.card),
         *_of_recipe(recipe, tuned),
         *_of_vocabulary(base, tuned),
         *_of_tokenizers(sides),

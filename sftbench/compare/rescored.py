@@ -16,6 +16,7 @@ from sftbench.checkpoints.variants import parse_variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import atomic_folder, read_json, require_free
+from sftbench.compare.levels import cautions_of_levels
 from sftbench.compare.result import (
     ASKED,
     FACTS_ASKED,
@@ -85,7 +86,11 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
         rows,
         how.facts,
         recipe=found.summary.recipe,
-        warnings=(_said(found, rows, how), *found.summary.warnings),
+        warnings=(
+            _said(found, rows, how),
+            *(cautions_of_levels(how.card) if how.card else ()),
+            *found.summary.warnings,
+        ),
         chat=found.summary.chat,
         rescored_from=f"{source} (key {found.summary.run.key[:12]})",
         baselines=found.summary.baselines,

@@ -170,7 +170,7 @@ def _side(
     texts = plain
     if chat:
         chats = conversations(rows, request.prompt, shots_of(request.facts))
-        texts = write_chats(checkpoint.path, who, chats)
+        texts = write_chats(checkpoint.path, who, chats, request.chat)
     return Side(checkpoint, tokenizer_digest(checkpoint.path), chat, texts)
 
 
