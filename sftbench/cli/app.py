@@ -24,6 +24,13 @@ DEBUG = "--debug"
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
+EXTRA_OF = {
+    "accelerate": "hf", "safetensors": "hf", "torch": "hf", "transformers": "hf",
+    "lm_eval": "harness", "datasets": "datasets", "peft": "peft", "trl": "train",
+    "gguf": "smollm2", "vllm": "vllm",
+}  # fmt: skip
+"""The extra that brings a library which a light installation leaves out."""
+
 app = typer.Typer(
     name="sftbench",
     help="What did a fine-tune do to what the model knows, is it real, and can it be undone?",
@@ -100,11 +107,25 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        missing = _missing(error)
+        if missing is not None:
+            _say(missing)
+            sys.exit(USAGE_ERROR)
         _say(
             f"This should not have happened: {type(error).__name__}: {error}\n"
             f"Run the command again with {DEBUG} for the traceback, and please report it."
         )
         sys.exit(1)
+
+
+def _missing(error: Exception) -> str | None:
+    """Return what to say of a library that is not installed; None of any other error."""
+    name = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name not in EXTRA_OF:
+        return None
+    return (
+        f"This needs {name}, which is not installed.\nRun: pip install 'sftbench[{EXTRA_OF[name]}]'"
+    )
 
 
 def _say(message: str) -> None:

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Build the wheel and unpack it where no checkout is in sight; return that folder."""
+    """Build the sdist, the wheel from it, and unpack that where no checkout is in sight."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)]
     subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     site = folder / "site"
@@ -47,8 +47,12 @@ def test_the_data_travels(installed):
     for name in (
         "_tasks/sft_knowledge/_sft_knowledge",
         "facts/data/geography.parquet",
+        "facts/data/entityquestions_aliases.yaml",
+        "facts/data/templates/entityquestions.yaml",
         "lab/data/model/model.safetensors",
-        "report/templates",
+        "mastery/cards/smollm2-135m-instruct.geography.parquet",
+        "report/templates/page.html.jinja",
+        "report/vendor/plot.umd.min.js",
     ):
         assert (installed / "sftbench" / name).exists(), name
 
