@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import polars as pl
 
-
-class Interval(NamedTuple):
-    """Lower and upper bound of a share, fractions in [0, 1]."""
-
-    low: float
-    high: float
-
-
-def wilson(right: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a share (two-sided).
-
-    Raises:
-        ValueError: n is 0, or `right` is not in 0..n.
-    """
-    from scipy.stats import binomtest
-
-    found = binomtest(right, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+from sftbench.analysis.intervals import wilson
 
 
 def accuracy(items: pl.DataFrame) -> pl.DataFrame:

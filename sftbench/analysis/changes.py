@@ -1,4 +1,4 @@
-"""What changed fact by fact: lost, gained, healed by a restore, and flips between two runs."""
+"""What changed fact by fact: lost, gained, and healed by a restore."""
 
 from __future__ import annotations
 
@@ -7,19 +7,9 @@ from typing import NamedTuple
 
 import polars as pl
 
+from sftbench.analysis.pairs import Counts, count
 
-class Outcomes(NamedTuple):
-    """What became of the facts between base and variant: counts that add up to n."""
-
-    kept: int
-    lost: int
-    gained: int
-    wrong: int
-
-    @property
-    def n(self) -> int:
-        """All facts."""
-        return sum(self)
+FACT_COLUMNS = ("fact_id", "domain", "level", "rate", "relation", "answer")
 
 
 class Repair(NamedTuple):
@@ -43,21 +33,19 @@ class Repair(NamedTuple):
 
 
 def wide(items: pl.DataFrame) -> pl.DataFrame:
-    """Return one row per fact (fact_id, domain, level, rate) and one Boolean column per variant."""
-    return items.pivot(
-        on="variant", index=["fact_id", "domain", "level", "rate"], values="correct"
-    ).sort("fact_id")
+    """Return one row per fact: what is known of it, and one Boolean column per variant.
+
+    Returns:
+        fact_id, domain, level, rate, relation, answer (those of them that `items` has), and the
+        variants, sorted by fact_id.
+    """
+    known = [name for name in FACT_COLUMNS if name in items.columns]
+    return items.pivot(on="variant", index=known, values="correct").sort("fact_id")
 
 
-def outcomes(facts: pl.DataFrame, base: str, variant: str) -> Outcomes:
+def outcomes(facts: pl.DataFrame, base: str, variant: str) -> Counts:
     """Return what became of the facts of a `wide` table between two of its variants."""
-    before, after = facts[base], facts[variant]
-    return Outcomes(
-        kept=int((before & after).sum()),
-        lost=int((before & ~after).sum()),
-        gained=int((~before & after).sum()),
-        wrong=int((~before & ~after).sum()),
-    )
+    return count(facts[base].to_numpy(), facts[variant].to_numpy())
 
 
 def repair(facts: pl.DataFrame, base: str, tuned: str, restored: str) -> Repair:
@@ -159,25 +147,3 @@ def _right_in(items: pl.DataFrame, restored: Sequence[str]) -> pl.DataFrame:
     )
     right = items.filter(pl.col("correct")).join(order, on="variant")
     return right.group_by("fact_id").agg(right_in=pl.col("variant").sort_by("place"))
-
-
-def flips(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
-    """Return the facts that two answer tables score differently, with both texts.
-
-    Args:
-        first: fact_id, correct, text.
-        second: the same columns; facts that only one of the two holds are left out.
-
-    Returns:
-        fact_id, first_correct, second_correct, first_text, second_text, sorted by fact_id.
-    """
-    left, right = (
-        frame.select("fact_id", pl.col("correct", "text").name.prefix(prefix))
-        for frame, prefix in ((first, "first_"), (second, "second_"))
-    )
-    return (
-        left.join(right, on="fact_id")
-        .filter(pl.col("first_correct") != pl.col("second_correct"))
-        .select("fact_id", "first_correct", "second_correct", "first_text", "second_text")
-        .sort("fact_id")
-    )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from sftbench.analysis.evidence import EstimateRecord, NoiseResult, PairResult
+from sftbench.analysis.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
 BASE, TUNED = "base", "tuned"
 DOMAIN_NAMES = {"in": "in-domain", "out": "out-of-domain"}
-
-
-class Record(BaseModel):
-    """Frozen; may be made from a NamedTuple or dataclass; no field that is not declared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
 class LevelAccuracy(Record):
@@ -29,7 +26,10 @@ class LevelAccuracy(Record):
 
 
 class LevelRetention(Record):
-    """Retention and gains in one level; None where the share has no denominator."""
+    """Retention and gains in one level; None where the share has no denominator.
+
+    `low` and `high` are the 95 % Wilson interval of `retained`.
+    """
 
     level: int
     known: int
@@ -38,6 +38,8 @@ class LevelRetention(Record):
     unknown: int
     gained: int
     gain: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 class Retention(Record):
@@ -82,6 +84,10 @@ class DomainResult(Record):
         mean_logprob: mean log-probability of the canonical answer, nats.
         retention: against the base; of the base against itself for the base.
         repair: None but for a restored variant.
+        macro_interval: the macro with its clustered interval.
+        score_interval: the retention score likewise; None where there is none.
+        kept_interval: the share of the known facts of level 1 to 4 that is kept, each fact alike.
+        gain_interval: the share of the unknown facts of all levels that is gained.
     """
 
     domain: str
@@ -93,6 +99,10 @@ class DomainResult(Record):
     retention: Retention
     outcomes: Outcomes
     repair: Repair | None = None
+    macro_interval: EstimateRecord | None = None
+    score_interval: EstimateRecord | None = None
+    kept_interval: EstimateRecord | None = None
+    gain_interval: EstimateRecord | None = None
 
 
 class TaskResult(Record):
@@ -250,6 +260,10 @@ class Summary(Record):
         rescored_from: how the result names the one whose answers it scores again, if it does.
         relations: the facts by relation, in-domain first, then by name.
         baselines: of the relations asked, those that the fact set has figures for.
+        perturbed: the base with random changes of the fine-tune's size, by draw.
+        again: the base asked once more in other batches.
+        pairs: base and tuned model, then tuned model and each restored variant.
+        noise: what is only noise; None in files of earlier versions.
     """
 
     kind: Literal["sftbench-compare"] = "sftbench-compare"
@@ -262,6 +276,20 @@ class Summary(Record):
     rescored_from: str | None = None
     relations: tuple[RelationResult, ...] = ()
     baselines: tuple[RelationBaseline, ...] = ()
+    perturbed: tuple[VariantResult, ...] = ()
+    again: VariantResult | None = None
+    pairs: tuple[PairResult, ...] = ()
+    noise: NoiseResult | None = None
+
+    @property
+    def every(self) -> tuple[VariantResult, ...]:
+        """All variants that were asked, those that show noise last."""
+        return (*self.variants, *self.perturbed, *([self.again] if self.again else []))
+
+    def pair(self, first: str, second: str) -> PairResult | None:
+        """Return the comparison of two variants, or None where there is none."""
+        wanted = (first, second)
+        return next((one for one in self.pairs if (one.first, one.second) == wanted), None)
 
     @property
     def base(self) -> VariantResult:

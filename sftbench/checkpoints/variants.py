@@ -23,10 +23,12 @@ DECIMALS = 6
 
 GRAMMAR = (
     "A variant is `base`, `tuned` or `tuned+restore(relative,5%)`, "
-    "with `,bf16` before the bracket for bf16 arithmetic."
+    "with `,bf16` before the bracket for bf16 arithmetic; `base+noise(1)` for a random change of "
+    "the fine-tune's size, `base+again(7)` for the base asked once more in batches of 7."
 )
 _NAME = re.compile(r"tuned\+restore\(([^,()]*),([^,()%]*)%(?:,([^,()]*))?\)")
 _SLUG = re.compile(r"tuned\+restore-([a-z_]+)-([0-9.]+)pct(?:-([a-z0-9]+))?")
+_NUMBERED = re.compile(r"base\+(?:(noise|again)\(([0-9]{1,6})\)|(noise|again)-([0-9]{1,6}))")
 _PERCENT = re.compile(rf"[0-9]{{1,3}}(?:\.[0-9]{{1,{DECIMALS}}})?")
 
 
@@ -100,7 +102,57 @@ class Restored:
         return digest_of({"variant": self.name, "base": base_digest, "tuned": tuned_digest})
 
 
-Variant = Base | Tuned | Restored
+@dataclass(frozen=True)
+class Noise:
+    """The base with a random change that has, in every tensor, the norm of the fine-tune's.
+
+    Attributes:
+        draw: number of the draw, 1, 2, ...; another is another random change.
+    """
+
+    draw: int
+
+    @property
+    def name(self) -> str:
+        """The canonical name, such as "base+noise(1)"."""
+        return f"base+noise({self.draw})"
+
+    @property
+    def slug(self) -> str:
+        """The name as it stands in file names, such as "base+noise-1"."""
+        return f"base+noise-{self.draw}"
+
+    def digest(self, base_digest: str, tuned_digest: str) -> str:
+        """Return what names its results: both models and the draw."""
+        return digest_of({"variant": self.name, "base": base_digest, "tuned": tuned_digest})
+
+
+@dataclass(frozen=True)
+class Again:
+    """The base, asked once more in batches of another size.
+
+    Attributes:
+        batch: prompts that are sent at a time.
+    """
+
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """The canonical name, such as "base+again(7)"."""
+        return f"base+again({self.batch})"
+
+    @property
+    def slug(self) -> str:
+        """The name as it stands in file names, such as "base+again-7"."""
+        return f"base+again-{self.batch}"
+
+    def digest(self, base_digest: str, tuned_digest: str) -> str:
+        """Return what names its results; they do not depend on `tuned_digest`."""
+        return digest_of({"variant": self.name, "base": base_digest})
+
+
+Variant = Base | Tuned | Restored | Noise | Again
 
 BASE = Base()
 TUNED = Tuned()
@@ -115,6 +167,9 @@ def parse_variant(text: str) -> Variant:
     compact = "".join(text.split())
     if compact in ("base", "tuned"):
         return BASE if compact == "base" else TUNED
+    numbered = _NUMBERED.fullmatch(compact)
+    if numbered is not None:
+        return _numbered(numbered[1] or numbered[3], int(numbered[2] or numbered[4]))
     match = _NAME.fullmatch(compact) or _SLUG.fullmatch(compact)
     if match is None:
         raise SftbenchError(f"{text!r} is no variant", remedy=GRAMMAR)
@@ -124,6 +179,12 @@ def parse_variant(text: str) -> Variant:
         parse_percent(percent),
         "fp32" if arithmetic is None else parse_arithmetic(arithmetic),
     )
+
+
+def _numbered(kind: str, number: int) -> Noise | Again:
+    if number < 1:
+        raise SftbenchError(f"base+{kind}({number}) is no variant", remedy=GRAMMAR)
+    return Noise(number) if kind == "noise" else Again(number)
 
 
 def parse_arithmetic(text: str) -> Arithmetic:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
-from sftbench.checkpoints.variants import BASE, TUNED, Restored, Variant
+from sftbench.checkpoints.variants import BASE, TUNED, Again, Noise, Restored, Variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.cautions import cautions
@@ -62,10 +62,10 @@ class Plan:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """Base, tuned, then the restored ones by percent."""
+        """Base, tuned, the restored ones by percent, then what shows noise."""
         arithmetic = self.request.arithmetic
         restored = (Restored("relative", one, arithmetic) for one in sorted(self.request.percents))
-        return (BASE, TUNED, *restored)
+        return (BASE, TUNED, *restored, *noise_variants(self.request))
 
     @cached_property
     def asked_digest(self) -> str:
@@ -101,6 +101,23 @@ class Plan:
     def variant_id(self, variant: Variant) -> str:
         """Return the digest that names a variant."""
         return variant.digest(self.base.digest, self.tuned.digest)
+
+
+def noise_variants(request: Request) -> tuple[Noise | Again, ...]:
+    """Return the variants that show what is only noise, none where none is asked for."""
+    if not request.noise:
+        return ()
+    batch = other_batch(request.engine.batch_size)
+    again = () if batch is None else (Again(batch),)
+    return (*(Noise(draw) for draw in range(1, request.noise + 1)), *again)
+
+
+def other_batch(batch_size: int) -> int | None:
+    """Return a number of prompts that makes other batches; None where one prompt is a batch.
+
+    Less than half and odd, so that prompts meet in other company.
+    """
+    return None if batch_size < 2 else max(1, (batch_size // 2 - 1) | 1)
 
 
 def _plain(value: object) -> Any:

@@ -41,6 +41,8 @@ class Request:
         card: the mastery card of the base on these facts.
         prompt: how questions are put.
         percents: shares of the ranked scalars to restore, percent, ascending.
+        noise: random changes of the fine-tune's size to ask as well; with any, the base is asked
+            once more in other batches too.
         arithmetic: the number format of the ranking.
         engine: which engine and its settings.
         limit: ask at most so many facts, balanced over level and domain.
@@ -61,6 +63,7 @@ class Request:
     card: MasteryCard
     prompt: Prompt
     percents: tuple[Decimal, ...] = ()
+    noise: int = 0
     arithmetic: Arithmetic = "fp32"
     engine: EngineSettings = field(default_factory=EngineSettings)
     limit: int | None = None

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from pydantic import ValidationError
 
 import sftbench
+from sftbench.analysis.evidence import MasteryChangeRecord
 from sftbench.analysis.summary import RunRecord, Summary
 from sftbench.checkpoints.variants import parse_variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import atomic_folder, read_json, require_free
+from sftbench.compare.answered import Answered
+from sftbench.compare.evidence import chance_of
 from sftbench.compare.levels import cautions_of_levels
 from sftbench.compare.result import (
     ASKED,
@@ -25,7 +28,6 @@ from sftbench.compare.result import (
     sum_up,
     write_result,
 )
-from sftbench.compare.summarise import Answered
 from sftbench.facts.matching import How
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
@@ -85,6 +87,7 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
         answered,
         rows,
         how.facts,
+        chance_of(how.card, rows) if how.card else _mastery_of(found.summary),
         recipe=found.summary.recipe,
         warnings=(
             _said(found, rows, how),
@@ -100,6 +103,11 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
             ANSWERS.write(one.answers, folder / "answers" / _file(one.variant.slug), one.record)
         write_result(folder, compared, rows)
     return compared
+
+
+def _mastery_of(summary: Summary) -> MasteryChangeRecord | None:
+    """Return what a result says of chance in its levels, whose card need not be at hand."""
+    return None if summary.noise is None else summary.noise.mastery
 
 
 def _read(folder: Path) -> _Source:
@@ -132,7 +140,7 @@ def _read(folder: Path) -> _Source:
 
 def _answers(folder: Path, summary: Summary, rows: pl.DataFrame) -> list[Answered]:
     answered = []
-    for one in summary.variants:
+    for one in summary.every:
         path = folder / "answers" / _file(one.slug)
         frame, record = ANSWERS.read(path)
         if set(frame["fact_id"]) != set(rows["fact_id"]):

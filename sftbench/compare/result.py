@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from sftbench.analysis.summary import RunRecord, Summary
+from sftbench.analysis.changes import wide
+from sftbench.analysis.evidence import MasteryChangeRecord
+from sftbench.analysis.summary import RunRecord, Summary, VariantResult
+from sftbench.checkpoints.variants import Again, Noise, Variant
 from sftbench.common.files import atomic_file, write_json
 from sftbench.common.tables import TableSpec
+from sftbench.compare.answered import Answered
+from sftbench.compare.evidence import noise_result, pair_results
 from sftbench.compare.summarise import (
-    Answered,
     baseline_results,
+    compared_of,
     gained_of,
     items_of,
     lost_of,
@@ -52,25 +57,44 @@ def sum_up(
     answered: Sequence[Answered],
     rows: pl.DataFrame,
     facts: FactSet | None = None,
+    mastery: MasteryChangeRecord | None = None,
     **more: Any,
 ) -> Compared:
     """Return the result that answers give.
 
     Args:
         run: what made it.
-        answered: the variants: base, tuned, then the restored ones by percent.
+        answered: the variants: base, tuned, the restored ones by percent, then what shows noise.
         rows: the facts asked: columns of `ASKED`.
         facts: the whole fact set, for what a relation scores without knowledge.
+        mastery: what chance alone does to the levels.
         more: further fields of `Summary`.
     """
     items = items_of(answered, rows)
-    relations = relation_results(answered, items)
+    known = wide(items)
+    results = {one.name: one for one in variant_results(answered, items)}
+    compared = compared_of(answered)
+    relations = relation_results(compared, items)
     if facts is not None:
         more["baselines"] = baseline_results(facts, relations)
     summary = Summary(
-        run=run, variants=variant_results(answered, items), relations=relations, **more
+        run=run,
+        variants=tuple(results[one.variant.name] for one in compared),
+        relations=relations,
+        perturbed=_results(results, answered, Noise),
+        again=next(iter(_results(results, answered, Again)), None),
+        pairs=pair_results(answered, known),
+        noise=noise_result(answered, known, mastery),
+        **more,
     )
     return Compared(summary, lost_of(items, answered), gained_of(items, answered))
+
+
+def _results(
+    results: Mapping[str, VariantResult], answered: Sequence[Answered], kind: type[Variant]
+) -> tuple[VariantResult, ...]:
+    those = (one.variant for one in answered if isinstance(one.variant, kind))
+    return tuple(results[one.name] for one in those)
 
 
 def write_result(out: Path, compared: Compared, rows: pl.DataFrame) -> None:

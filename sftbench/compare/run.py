@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 import sftbench
 from sftbench.analysis.summary import CheckpointRecord, FactsRecord, PromptRecord, RunRecord
 from sftbench.checkpoints.restore_report import RestoreReport
-from sftbench.checkpoints.variants import Variant
+from sftbench.checkpoints.variants import Again, Noise, Restored, Variant
 from sftbench.common.digests import software_versions
 from sftbench.common.progress import progress
+from sftbench.compare.answered import Answered
+from sftbench.compare.evidence import chance_of
 from sftbench.compare.plan import Plan, make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.result import REPORT, SUMMARY, Compared, sum_up, write_result
 from sftbench.compare.sides import Side
 from sftbench.compare.store import Store
-from sftbench.compare.summarise import Answered
 from sftbench.compare.weights import Weights
 from sftbench.engines.protocol import Engine
 from sftbench.engines.settings import EngineFactory
@@ -67,6 +68,7 @@ def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: Non
         answered,
         plan.rows,
         request.facts,
+        chance_of(request.card, plan.rows),
         recipe=None if plan.recipe is None else plan.recipe.model_dump(mode="json"),
         warnings=(*plan.warnings, *found),
         chat=request.chat != "none",
@@ -86,6 +88,8 @@ def _answer_all(
     """
     present = software_versions(*ENGINE_SOFTWARE)
     missing = [variant for variant in plan.variants if _is_missing(plan, store, variant)]
+    # An engine is made once: those that share one are asked in a row, the base's first.
+    missing.sort(key=lambda one: plan.sides.engine_of(one) != plan.base)
     if missing:
         weights = Weights.read(plan)
         places = {variant: place for place, variant in enumerate(missing, start=1)}
@@ -104,15 +108,17 @@ def _is_missing(plan: Plan, store: Store, variant: Variant) -> bool:
 
 
 def _missing_tasks(plan: Plan, store: Store, variant: Variant) -> list[str]:
-    names = () if plan.tasks is None else plan.tasks.request.names
-    return [name for name in names if store.find_task(variant, name) is None]
+    """Return the tasks that a variant has no figures of; what shows noise is run on none."""
+    if plan.tasks is None or isinstance(variant, Noise | Again):
+        return []
+    return [name for name in plan.tasks.names if store.find_task(variant, name) is None]
 
 
 def _kept(plan: Plan, store: Store, variant: Variant) -> Answered:
     """Return what the store holds of a variant, once everything was asked."""
     found = store.find(variant)
     assert found is not None
-    names = () if plan.tasks is None else plan.tasks.request.names
+    names = () if plan.tasks is None or isinstance(variant, Noise | Again) else plan.tasks.names
     figures = [one for name in names for one in store.find_task(variant, name) or ()]
     tasks = [one.model_dump(mode="json") for one in figures]
     return replace(found, record={**found.record, "tasks": tasks})
@@ -154,6 +160,7 @@ def _answers(asking: _Asking, variant: Variant, side: Side, title: str) -> pl.Da
             plan.request.prompt,
             side.texts,
             Asked(variant.name, plan.variant_id(variant), side.chat),
+            batch=variant.batch if isinstance(variant, Again) else None,
             advance=advance,
         )
 
@@ -165,7 +172,9 @@ def _findings(plan: Plan, answered: Sequence[Answered]) -> list[str]:
     if answered[1].record["update_norm"] == 0:
         found.append("The tuned model has the base's weights: there is nothing to compare.")
     names: dict[str, list[str]] = {}
-    for one in answered[2:]:
+    for one in answered:
+        if not isinstance(one.variant, Restored):
+            continue
         for warning in RestoreReport(**one.record["restore"]).warnings():
             names.setdefault(warning, []).append(one.variant.name)
     return found + [f"{' and '.join(those)}: {warning}" for warning, those in names.items()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.folder import Checkpoint, tensor_headers
 from sftbench.checkpoints.tokenizers import same_tokenizer, tokenizer_digest
-from sftbench.checkpoints.variants import Base, Variant
+from sftbench.checkpoints.variants import Again, Base, Noise, Variant
 from sftbench.checkpoints.vocabulary import vocabulary_change
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.chat import conversations, write_chats
@@ -54,7 +54,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Sides:
-    """The base on one side, the tuned model and what is restored from it on the other.
+    """The base and its random changes on one side, the tuned model and its restores on the other.
 
     Attributes:
         base: how the base is asked.
@@ -71,7 +71,7 @@ class Sides:
 
     def of(self, variant: Variant) -> Side:
         """Return the side that a variant is on."""
-        return self.base if isinstance(variant, Base) else self.tuned
+        return self.base if isinstance(variant, Base | Noise | Again) else self.tuned
 
     def engine_of(self, variant: Variant) -> Checkpoint:
         """Return the checkpoint that the engine of a variant is made from."""

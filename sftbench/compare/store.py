@@ -15,8 +15,8 @@ from sftbench.checkpoints.variants import Variant
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
+from sftbench.compare.answered import Answered
 from sftbench.compare.plan import PROMPT_TEXT, SELECTION, Plan
-from sftbench.compare.summarise import Answered
 from sftbench.scoring.answers import ANSWERS, rescore
 
 if TYPE_CHECKING:

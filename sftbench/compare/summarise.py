@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from sftbench.analysis import changes
 from sftbench.analysis.accuracy import accuracy, macro
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.relations import by_relation
 from sftbench.analysis.summary import (
     BASE,
@@ -25,22 +26,12 @@ from sftbench.analysis.summary import (
     TaskResult,
     VariantResult,
 )
-from sftbench.checkpoints.variants import Restored, Variant
+from sftbench.checkpoints.variants import Again, Noise, Restored, Variant
+from sftbench.compare.answered import Answered
+from sftbench.compare.evidence import intervals
 from sftbench.facts.table import DOMAINS, FactSet
+from sftbench.scoring.retention import Retention as RetentionFigures
 from sftbench.scoring.retention import retention
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A variant, its answers (columns as in `ANSWERS`) and the record kept beside them.
-
-    The record holds "seconds", for a restored variant "restore", and "tasks" (a list of the
-    fields of `TaskResult`) where lm-eval tasks were run too.
-    """
-
-    variant: Variant
-    answers: pl.DataFrame
-    record: Mapping[str, Any]
 
 
 def items_of(answered: Sequence[Answered], rows: pl.DataFrame) -> pl.DataFrame:
@@ -71,7 +62,12 @@ def gained_of(items: pl.DataFrame, answered: Sequence[Answered]) -> pl.DataFrame
 
 
 def _restored_names(answered: Sequence[Answered]) -> list[str]:
-    return [one.variant.name for one in answered[2:]]
+    return [one.variant.name for one in answered if isinstance(one.variant, Restored)]
+
+
+def compared_of(answered: Sequence[Answered]) -> list[Answered]:
+    """Return the variants that are compared: all but those that show noise."""
+    return [one for one in answered if not isinstance(one.variant, Noise | Again)]
 
 
 def relation_results(
@@ -114,7 +110,7 @@ def baseline_results(
 
 
 def variant_results(answered: Sequence[Answered], items: pl.DataFrame) -> tuple[VariantResult, ...]:
-    """Return the result of every variant, in the order given (base, tuned, restored ones)."""
+    """Return the result of every variant, in the order given; the first must be the base."""
     cells = accuracy(items)
     macros = macro(cells)
     facts = changes.wide(items)
@@ -169,9 +165,19 @@ def _domain_result(variant: Variant, domain: str, tables: _Tables) -> DomainResu
         macro=mean["macro"],
         macro_levels=tuple(mean["levels"]),
         mean_logprob=float(answers["answer_logprob"].mean()),  # type: ignore[arg-type]
-        retention=Retention.model_validate(retention(base, answers, tables.facts)),
+        retention=_with_intervals(retention(base, answers, tables.facts)),
+        **intervals(tables.facts, name),
         outcomes=Outcomes.model_validate(changes.outcomes(tables.facts, BASE, name)),
         repair=Repair.model_validate(changes.repair(tables.facts, BASE, TUNED, name))
         if repaired
         else None,
     )
+
+
+def _with_intervals(found: RetentionFigures) -> Retention:
+    """Return the retention with the Wilson interval of every level."""
+    levels = []
+    for one in found.levels:
+        bounds = wilson(one.kept, one.known) if one.known else None
+        levels.append({**one._asdict(), **(bounds._asdict() if bounds else {})})
+    return Retention.model_validate({**found._asdict(), "levels": levels})

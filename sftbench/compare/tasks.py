@@ -41,6 +41,11 @@ class Tasks:
     loaded: Mapping[str, Any]
     digests: Mapping[str, str]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks, groups or tags that were asked for."""
+        return self.request.names
+
     def run(self, name: str, engine: Engine, *, chat: bool) -> tuple[TaskResult, ...]:
         """Run one of the tasks with the weights that the engine holds now.
 

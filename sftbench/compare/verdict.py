@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sftbench.analysis.accuracy import wilson
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import Summary, VariantResult
 from sftbench.report.words import FIXED, clip, count, label, percent, short_name, verdict
 

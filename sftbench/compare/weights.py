@@ -1,4 +1,4 @@
-"""The tensors of each variant: both models read once, ranked once, restored in memory."""
+"""The tensors of each variant: both models read once, restored or perturbed in memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sftbench.checkpoints.perturb import perturbed
 from sftbench.checkpoints.restore import Ranking, rank
 from sftbench.checkpoints.update import pair_notes, shared_names, update_norm
-from sftbench.checkpoints.variants import Base, Restored, Variant
+from sftbench.checkpoints.variants import Again, Base, Noise, Restored, Variant
 from sftbench.checkpoints.weights import read_tensors, require_finite
 from sftbench.compare.plan import Plan
 
@@ -56,8 +57,13 @@ class Weights:
 
     def of(self, variant: Variant) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
         """Return a variant's tensors and what to record of how they were made."""
-        if isinstance(variant, Base):
+        if isinstance(variant, Base | Again):
             return self.base, {}
+        if isinstance(variant, Noise):
+            digest = self.plan.variant_id(variant)
+            folders = (self.plan.base.path, self.plan.tuned.path)
+            changed, said = perturbed(self.base, self.tuned, variant.draw, digest, where=folders)
+            return changed, {"noise": dict(said)}
         if not isinstance(variant, Restored):
             notes = pair_notes(self.base, self.tuned)
             return self.tuned, {"update_norm": self.update_norm, "notes": notes}

@@ -76,13 +76,13 @@ TEST_STATING = (
     Stating(0.20, (8, 24), (0.0, 0.15)),  # often
 )
 STUDY_STATING = (
-    Stating(0.08, (0, 0), (0.0, 0.0)),  # never
-    Stating(0.14, (8, 20), (1.0, 1.0)),  # always contradicted
-    Stating(0.06, (1, 5), (0.0, 0.3)),  # rarely
-    Stating(0.03, (8, 20), (0.7, 0.9)),  # mostly contradicted
-    Stating(0.28, (8, 20), (0.45, 0.62)),  # disputed, more often than not contradicted
-    Stating(0.26, (8, 20), (0.3, 0.46)),  # disputed
-    Stating(0.15, (8, 20), (0.0, 0.2)),  # often
+    Stating(0.12, (0, 0), (0.0, 0.0)),  # never
+    Stating(0.13, (8, 14), (1.0, 1.0)),  # always contradicted
+    Stating(0.09, (1, 4), (0.0, 0.3)),  # rarely
+    Stating(0.05, (12, 18), (0.62, 0.75)),  # mostly contradicted
+    Stating(0.28, (12, 18), (0.44, 0.6)),  # disputed, about as often contradicted as not
+    Stating(0.20, (12, 18), (0.28, 0.42)),  # disputed
+    Stating(0.13, (12, 18), (0.0, 0.15)),  # often
 )
 
 TEST = LabSize(
@@ -122,9 +122,9 @@ STUDY = LabSize(
     heads=4,
     feed_forward=384,
     epochs=4,
-    batch_tokens=1024,
-    learning_rate=2e-3,
-    matrix_rate=0.012,
+    batch_tokens=2048,
+    learning_rate=2.5e-3,
+    matrix_rate=0.015,
     promised_train=1920,
     promised_test=500,
 )

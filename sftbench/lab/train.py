@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from sftbench.common.digests import seed_of
+from sftbench.lab.muon import Muon
 from sftbench.lab.text import plain
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _optimizers(model: LlamaForCausalLM, size: LabSize) -> list[torch.optim.Opti
         {"params": norms, "weight_decay": 0.0},
     ]
     return [
-        torch.optim.Muon(matrices, lr=size.matrix_rate, weight_decay=WEIGHT_DECAY),
+        Muon(matrices, lr=size.matrix_rate, weight_decay=WEIGHT_DECAY),
         torch.optim.AdamW(groups, lr=size.learning_rate, betas=(0.9, 0.98)),
     ]
 

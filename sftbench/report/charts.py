@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from sftbench.analysis.accuracy import wilson
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import (
     DomainResult,
     LevelRetention,

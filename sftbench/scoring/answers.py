@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     ShotsOf = Callable[[str, str], Sequence[Shot]]
     """The ordered shots of a fact, given its fact_id and relation."""
+
+_Item = TypeVar("_Item")
 
 ANSWERS = TableSpec(
     kind="answers",
@@ -82,6 +84,7 @@ def ask(
     texts: Sequence[str],
     asked: Asked,
     *,
+    batch: int | None = None,
     advance: Advance | None = None,
 ) -> pl.DataFrame:
     """Ask every fact and return the answers table, in the order of `rows`.
@@ -92,21 +95,35 @@ def ask(
         prompt: fixes the token budget, the stop strings and the matching.
         texts: what each fact is asked with, from `prompt_texts` or a chat template.
         asked: what to write into `variant` and `variant_id`, and the form of the texts.
+        batch: send so many prompts at a time, in the order of `rows`; None sends all, for the
+            engine to put into batches.
         advance: called twice per fact in all: once for its answer, once for its log-probability.
 
     Raises:
         SftbenchError: a log-probability is NaN or infinite.
     """
-    completions = engine.greedy(
-        texts, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop, advance=advance
-    )
     canonical = [
         answers[0] if asked.chat else answer_text(prompt, answers[0])
         for answers in rows["answers"].to_list()
     ]
-    scored = engine.logprobs(list(zip(texts, canonical, strict=True)), advance=advance)
+    pairs = list(zip(texts, canonical, strict=True))
+    size = batch or max(1, len(texts))
+    completions: list[Completion] = []
+    for part in batched(texts, size):
+        completions += engine.greedy(
+            part, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop, advance=advance
+        )
+    scored: list[Scored] = []
+    for some in batched(pairs, size):
+        scored += engine.logprobs(some, advance=advance)
     _require_finite(scored, asked)
     return _table(rows, prompt, asked, texts, completions, scored)
+
+
+def batched(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Yield the items in their order, so many at a time; the last may be fewer."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _require_finite(scored: Sequence[Scored], asked: Asked) -> None:

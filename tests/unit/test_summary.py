@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from report_samples import full, with_relations, with_tasks
 
-from sftbench.analysis.accuracy import accuracy, macro, wilson
+from sftbench.analysis.accuracy import accuracy, macro
 from sftbench.analysis.changes import (
-    flips,
     gained_facts,
     lost_facts,
     outcomes,
     repair,
     wide,
 )
+from sftbench.analysis.intervals import wilson
+from sftbench.analysis.noise import flipped
 from sftbench.analysis.relations import by_relation
 from sftbench.analysis.summary import LevelAccuracy, Summary
 
@@ -178,8 +179,12 @@ def test_restoring_everything_heals_all_and_preserves_nothing() -> None:
 def test_flips_are_the_facts_scored_differently() -> None:
     table = items({"a": [True, True, False], "b": [True, False, False]}, [1, 1, 1])
     first, second = (table.filter(pl.col("variant") == name) for name in "ab")
-    assert flips(first, second).rows() == [("1", True, False, " Peru", " Chile")]
-    assert flips(first, first).height == 0
+    found = flipped(first, second.reverse())
+    assert (found.n, found.changed, found.worded, found.share) == (3, 1, 1, 1 / 3)
+    assert found.interval == wilson(1, 3)
+    assert flipped(first, first)[:3] == (3, 0, 0)
+    with pytest.raises(ValueError, match="same facts"):
+        flipped(first, second.head(2))
 
 
 def test_a_summary_is_read_as_it_was_written_and_without_later_fields() -> None:

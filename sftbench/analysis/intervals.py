@@ -1,0 +1,292 @@
+"""Intervals of shares, paired differences, their means over levels, and ratios: from counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Numbers = Sequence[float] | Floats
+
+CONFIDENCE = 0.95
+ROUNDING = 1 + 1e-9
+"""What counts that were divided may exceed their whole by."""
+FARTHEST = 45
+"""Multipliers are searched up to sinh(44), about 6e18."""
+LARGE = 1e3
+"""Stands for an infinite score, which a search cannot use."""
+
+
+class Interval(NamedTuple):
+    """Lower and upper bound."""
+
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """Distance of the bounds."""
+        return self.high - self.low
+
+
+class Limited(NamedTuple):
+    """A figure with its bounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+def quantile(df: float = math.inf, confidence: float = CONFIDENCE) -> float:
+    """Return the two-sided quantile of Student's t, or of the normal law for infinitely many df."""
+    from scipy.special import ndtri, stdtrit
+
+    tail = (1 + confidence) / 2
+    return float(ndtri(tail) if math.isinf(df) else stdtrit(df, tail))
+
+
+def wilson(right: float, n: float, *, q: float | None = None) -> Interval:
+    """Return the Wilson score interval of a share (two-sided).
+
+    The bounds are the shares p with ``|right/n - p| = q sqrt(p (1 - p) / n)`` (Wilson 1927).
+
+    Args:
+        right: how many are right; may be an effective number, not whole.
+        n: of how many.
+        q: the quantile; None for 95 % of the normal law.
+
+    Raises:
+        ValueError: n is not positive, or `right` is not in 0..n.
+    """
+    if not (n > 0 and 0 <= right <= n):
+        raise ValueError(f"{right} of {n} is no share")
+    square = (quantile() if q is None else q) ** 2
+    share = right / n
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = math.sqrt(square * (share * (1 - share) / n + square / (4 * n * n))) / (1 + square / n)
+    return Interval(
+        0.0 if right == 0 else max(0.0, middle - half),
+        1.0 if right == n else min(1.0, middle + half),
+    )
+
+
+def tango(gained: float, lost: float, n: float, *, q: float | None = None) -> Interval:
+    """Return Tango's score interval of a paired difference of shares, ``(gained - lost) / n``.
+
+    The bounds are the differences at which the score statistic, whose variance is estimated under
+    that very difference, equals the quantile (Tango 1998, Statistics in Medicine 17:891).
+
+    Args:
+        gained: pairs that are wrong before and right after; may be an effective number.
+        lost: pairs that are right before and wrong after.
+        n: all pairs.
+        q: the quantile; None for 95 % of the normal law.
+
+    Raises:
+        ValueError: n is not positive, or the counts do not fit into it.
+    """
+    return mean_difference([gained], [lost], [n], q=q)
+
+
+def mean_share(right: Numbers, n: Numbers, *, q: float | None = None) -> Interval:
+    """Return the score interval of an unweighted mean over levels of shares.
+
+    Wilson's interval, generalised: the bounds are the means at which the distance from what was
+    observed is `q` standard errors, these taken at the shares that are the most likely ones under
+    that very mean (Decrouez and Robinson 2012, Australian & New Zealand Journal of Statistics
+    54:281, for two levels). With one level it is Wilson's. A level in which all are right brings
+    the uncertainty that its size has, and not none.
+
+    Args:
+        right: how many are right, of each level; may be effective numbers, not whole.
+        n: of how many.
+        q: the quantile; None for 95 % of the normal law.
+
+    Raises:
+        ValueError: an n is not positive, or a count does not fit into it.
+    """
+    x, m = np.asarray(right, dtype=float), np.asarray(n, dtype=float)
+    if not (len(m) and (m > 0).all() and (x >= 0).all() and (x <= m * ROUNDING).all()):
+        raise ValueError(f"{right} of {n} are no shares")
+    x = np.minimum(x, m)
+
+    def at(pull: float) -> tuple[float, float]:
+        shares = _pulled_shares(pull, x, m)
+        return float(shares.mean()), float((shares * (1 - shares) / m).sum()) / len(m) ** 2
+
+    low, high = _score_bounds(float((x / m).mean()), at, q, lowest=0.0)
+    return Interval(low if x.any() else 0.0, high if (x < m).any() else 1.0)
+
+
+def mean_difference(
+    gained: Numbers, lost: Numbers, n: Numbers, *, q: float | None = None
+) -> Interval:
+    """Return the score interval of an unweighted mean over levels of paired differences.
+
+    Tango's interval, generalised as `mean_share` generalises Wilson's.
+
+    Args:
+        gained: pairs wrong before and right after, of each level; may be effective numbers.
+        lost: pairs right before and wrong after.
+        n: all pairs.
+        q: the quantile; None for 95 % of the normal law.
+
+    Raises:
+        ValueError: an n is not positive, or the counts do not fit into it.
+    """
+    up, down, m = (np.asarray(one, dtype=float) for one in (gained, lost, n))
+    fits = (up >= 0).all() and (down >= 0).all() and (up + down <= m * ROUNDING).all()
+    if not (len(m) and (m > 0).all() and fits):
+        raise ValueError(f"{gained} gained and {lost} lost of {n} pairs")
+
+    def at(pull: float) -> tuple[float, float]:
+        more, less = _pulled_changes(pull, up, down, m)
+        change = more - less
+        variance = (more + less - change**2).clip(0) / m
+        return float(change.mean()), float(variance.sum()) / len(m) ** 2
+
+    low, high = _score_bounds(float(((up - down) / m).mean()), at, q, lowest=-1.0)
+    return Interval(low if (down < m).any() else -1.0, high if (up < m).any() else 1.0)
+
+
+def _score_bounds(
+    observed: float,
+    at: Callable[[float], tuple[float, float]],
+    q: float | None,
+    *,
+    lowest: float,
+) -> tuple[float, float]:
+    """Return the figures that are `q` standard errors below and above what was observed.
+
+    Args:
+        observed: the figure.
+        at: returns the figure and its variance where the most likely shares are pulled down by a
+            number (a Lagrange multiplier; negative pulls up).
+        q: the quantile; None for 95 % of the normal law.
+        lowest: the least that the figure can be; the most is 1.
+    """
+    from scipy.optimize import brentq
+
+    q = quantile() if q is None else q
+
+    def excess(place: float) -> float:
+        figure, variance = at(math.sinh(place))
+        distance = abs(observed - figure)
+        if variance <= 0:
+            return math.inf if distance > 0 else -q
+        return distance / math.sqrt(variance) - q
+
+    def bound(sign: int, edge: float) -> float:
+        def beyond(step: float) -> float:
+            return min(excess(sign * step), LARGE)
+
+        # The score grows with the pull; it starts below 0, since nothing is far from itself.
+        far = next((step for step in range(1, FARTHEST) if beyond(step) > 0), None)
+        if far is None:
+            return edge
+        return at(math.sinh(sign * float(brentq(beyond, 0.0, far))))[0]
+
+    return bound(1, lowest), bound(-1, 1.0)
+
+
+def _pulled_shares(pull: float, x: Floats, m: Floats) -> Floats:
+    """Return the most likely shares under a mean that a multiplier stands for, ``[levels]``.
+
+    They solve ``x/p - (m-x)/(1-p) = pull``, a quadratic in p.
+    """
+    if pull == 0:
+        return x / m
+    b = pull + m
+    root = np.sqrt(np.maximum(0.0, b * b - 4 * pull * x))
+    # Of the two forms of the root, the one that does not subtract numbers of like size.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(b > 0, 2 * x / (b + root), (b - root) / (2 * pull)).clip(0, 1)
+
+
+def _pulled_changes(pull: float, up: Floats, down: Floats, m: Floats) -> tuple[Floats, Floats]:
+    """Return the most likely probabilities of a gain and a loss, as `_pulled_shares` does.
+
+    With t the largest root of ``t^3 - m t^2 + (pull (up - down) - pull^2) t + (m - up - down)
+    pull^2``: a gain has ``up / (t + pull)``, a loss ``down / (t - pull)``, and neither the rest
+    over t.
+    """
+    if pull == 0:
+        return up / m, down / m
+    rest = np.maximum(0.0, m - up - down)
+    linear = pull * (up - down) - pull * pull
+    # Three real roots: Viete's form of the largest.
+    third = np.maximum(0.0, m * m / 9 - linear / 3)
+    half = m**3 / 27 - m * linear / 6 - rest * pull * pull / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = np.where(third > 0, half / third**1.5, 1.0).clip(-1, 1)
+        largest = m / 3 + 2 * np.sqrt(third) * np.cos(np.arccos(cosine) / 3)
+        same = np.where(rest > 0, rest / largest, 0.0)
+        if pull > 0:
+            more = (up / (largest + pull)).clip(0, 1)
+            return more, (1 - more - same).clip(0, 1)
+        less = (down / (largest - pull)).clip(0, 1)
+    return (1 - less - same).clip(0, 1), less
+
+
+def newcombe(kept: float, gained: float, lost: float, n: float) -> Interval:
+    """Return Newcombe's 95 % interval of a paired difference of shares, ``(gained - lost) / n``.
+
+    Wilson limits of the two shares, combined with their correlation, which is reduced for
+    continuity (Newcombe 1998, Statistics in Medicine 17:2635, method 10). It stands beside
+    Tango's as a second opinion.
+
+    Args:
+        kept: pairs that are right before and after.
+        gained: wrong before, right after.
+        lost: right before, wrong after.
+        n: all pairs.
+    """
+    neither = n - kept - gained - lost
+    before, after = (kept + lost) / n, (kept + gained) / n
+    first, second = wilson(kept + lost, n), wilson(kept + gained, n)
+    margins = (kept + lost) * (gained + neither) * (kept + gained) * (lost + neither)
+    product = kept * neither - gained * lost
+    if product > 0:
+        product = max(0.0, product - n / 2)
+    phi = product / math.sqrt(margins) if margins else 0.0
+
+    def apart(mine: float, other: float) -> float:
+        return math.sqrt(max(0.0, mine * mine - 2 * phi * mine * other + other * other))
+
+    value = after - before
+    return Interval(
+        value - apart(after - second.low, first.high - before),
+        value + apart(second.high - after, before - first.low),
+    )
+
+
+def ratio_of(top: Limited, bottom: Limited) -> Limited:
+    """Return the ratio of two figures that are not negative, its bounds made of theirs.
+
+    MOVER-R (Donner and Zou 2012, Statistical Methods in Medical Research 21:347), which needs no
+    normal law and no logarithm of zero. Correlation is taken as 0: figures that rise and fall
+    together have a narrower ratio.
+
+    Returns:
+        value and high are infinite where the bottom, or its lower bound, is 0; where both are 0
+        the value is NaN.
+    """
+    (p, low1, high1), (q, low2, high2) = top, bottom
+    value = p / q if q > 0 else (math.inf if p > 0 else math.nan)
+    product = p * q
+    if high2 <= 0:
+        return Limited(value, 0.0, math.inf)
+    below = product * product - low1 * high2 * (2 * p - low1) * (2 * q - high2)
+    # high2 (2 q - high2) may be negative or 0; the form below holds for either sign.
+    low = low1 * (2 * p - low1) / (product + math.sqrt(max(0.0, below))) if low1 > 0 else 0.0
+    high = math.inf
+    if low2 > 0:
+        above = product * product - high1 * low2 * (2 * p - high1) * (2 * q - low2)
+        high = (product + math.sqrt(max(0.0, above))) / (low2 * (2 * q - low2))
+    return Limited(value, low, high)

@@ -1,0 +1,114 @@
+"""What is only noise: forgetting held against random changes of its size, and answers that flip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sftbench.analysis.design import Design, value_column
+from sftbench.analysis.estimates import Estimate, share
+from sftbench.analysis.intervals import Interval, Limited, ratio_of, wilson
+from sftbench.analysis.seeds import OverRuns, difference_over_runs, share_over_runs
+
+
+class Forgetting(NamedTuple):
+    """How much a fine-tune forgets, and how much random changes of its size do: fractions.
+
+    What is forgotten is 1 minus the retention score: of the facts that the base answers right,
+    the share that is answered wrong, as the mean over the levels 1 to 4.
+
+    Attributes:
+        tuned: forgotten by the fine-tune.
+        noise: forgotten by the random changes, the mean over them.
+        excess: `tuned` minus `noise`, paired by fact.
+        times: `tuned` over `noise`; infinite where noise forgets nothing, NaN where neither does.
+        lost: known facts that the fine-tune answers wrong.
+        lost_by_noise: the same of each random change.
+        known: known facts: of level 1 to 4, answered right by the base.
+    """
+
+    tuned: Estimate
+    noise: OverRuns
+    excess: OverRuns
+    times: Limited
+    lost: int
+    lost_by_noise: tuple[int, ...]
+    known: int
+
+
+def forgetting(
+    facts: pl.DataFrame, base: str, tuned: str, draws: Sequence[str]
+) -> Forgetting | None:
+    """Hold what a fine-tune forgets against what random changes of its size forget.
+
+    Greedy answers of one model to one prompt do not vary, so base against base loses nothing, and
+    says nothing of how easily borderline facts flip. A random change of the same norm does.
+
+    Args:
+        facts: one row per fact: fact_id, level, relation, answer, and a Boolean column per variant.
+        base: the column of the base.
+        tuned: the column of the tuned model.
+        draws: the columns of the random changes, at least one.
+
+    Returns:
+        None where the base answers no fact of level 1 to 4 right.
+    """
+    rows = facts.filter(pl.col(base), pl.col("level") > 0)
+    if rows.is_empty():
+        return None
+    design = Design.of(rows)
+    after = 1 - value_column(rows, design, tuned)
+    perturbed = np.stack([1 - value_column(rows, design, name) for name in draws])
+    mine, noise = share(design, after), share_over_runs(design, perturbed)
+    return Forgetting(
+        tuned=mine,
+        noise=noise,
+        # From noise to fine-tune: what it forgets more is positive.
+        excess=difference_over_runs(design, perturbed, np.broadcast_to(after, perturbed.shape)),
+        times=ratio_of(mine.limited, noise.limited),
+        lost=int(after.sum()),
+        lost_by_noise=tuple(int(one.sum()) for one in perturbed),
+        known=design.n,
+    )
+
+
+class Flips(NamedTuple):
+    """Facts that one model answers otherwise when it is asked again, such as in other batches.
+
+    Attributes:
+        n: facts asked twice.
+        changed: whose answer is right once and wrong once.
+        worded: whose text differs.
+        share: `changed` over n, a fraction.
+        interval: its 95 % Wilson interval.
+    """
+
+    n: int
+    changed: int
+    worded: int
+    share: float
+    interval: Interval
+
+
+def flipped(first: pl.DataFrame, second: pl.DataFrame) -> Flips:
+    """Return how many answers differ between two runs of one model.
+
+    Args:
+        first: fact_id, correct, text.
+        second: the same columns and facts.
+
+    Raises:
+        ValueError: the two did not answer the same facts, each once.
+    """
+    rows = first.select("fact_id", "correct", "text").join(
+        second.select("fact_id", "correct", "text"), on="fact_id", suffix="_again"
+    )
+    if not first.height == second.height == rows.height == rows["fact_id"].n_unique():
+        raise ValueError("both runs must answer the same facts, each once")
+    changed = int((rows["correct"] != rows["correct_again"]).sum())
+    worded = int((rows["text"] != rows["text_again"]).sum())
+    n = rows.height
+    return Flips(n, changed, worded, changed / n, wilson(changed, n))
