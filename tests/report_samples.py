@@ -6,6 +6,21 @@ from typing import Any
 
 import polars as pl
 
+from sftbench.analysis.evidence import (
+    EstimateRecord,
+    FlipsRecord,
+    ForgettingRecord,
+    IntervalRecord,
+    LevelChangeRecord,
+    MasteryChangeRecord,
+    NoiseResult,
+    PairDomain,
+    PairResult,
+    RateRecord,
+    RatioRecord,
+    RunsRecord,
+    TestedRecord,
+)
 from sftbench.analysis.summary import (
     CheckpointRecord,
     DomainResult,
@@ -202,3 +217,140 @@ def changed_table(count: int, text: str = " Chile", right_in: str = "healed_by")
 
 def gained_table(count: int, text: str = " Chile") -> pl.DataFrame:
     return changed_table(count, text, "preserved_by")
+
+
+def estimate(
+    value: float, half: float = 0.1, *, least: float = 0.0, n: int = 200
+) -> EstimateRecord:
+    """Return a figure with an interval of `half` to each side, cut at `least` and 1."""
+    low, high = max(least, value - half), min(1.0, value + half)
+    return EstimateRecord(
+        value=value, se=half / 2, low=low, high=high, n=n, clusters=150, df=80.0, deff=1.2
+    )
+
+
+def tested(level: int | None, lost: int, gained: int, n: int = 100) -> TestedRecord:
+    """Return a difference; level 0 has too few facts to see any."""
+    value = (gained - lost) / n
+    found = estimate(value, 0.06, least=-1.0, n=n)
+    bounds = IntervalRecord(low=found.low, high=found.high)
+    return TestedRecord(
+        level=level,
+        n=n,
+        kept=20,
+        lost=lost,
+        gained=gained,
+        wrong=n - 20 - lost - gained,
+        difference=found,
+        tango=bounds,
+        newcombe=bounds,
+        p_mcnemar=0.0004,
+        p=0.0123,
+        p_holm=0.0615,
+        smallest=None if level == 0 else 0.085,
+    )
+
+
+def pair(first: VariantResult, second: VariantResult, *, known: bool) -> PairResult:
+    """Return two variants against each other; `known` adds the difference in retention."""
+    domains = []
+    for before, after in zip(first.domains, second.domains, strict=True):
+        scores = before.retention.score, after.retention.score
+        gap = None if None in scores else (scores[1] or 0.0) - (scores[0] or 0.0)
+        domains.append(
+            PairDomain(
+                domain=before.domain,
+                facts=tested(None, 98, 56, 500),
+                levels=tuple(tested(level, level, 4 - level) for level in range(5)),
+                macro=estimate(after.macro - before.macro, 0.07, least=-1.0, n=500),
+                macro_smallest=0.09,
+                retention=estimate(gap, 0.2, least=-1.0) if known and gap is not None else None,
+            )
+        )
+    return PairResult(first=first.name, second=second.name, domains=tuple(domains))
+
+
+def forgetting(domain: str, tuned: float, noise: float, times: RatioRecord) -> ForgettingRecord:
+    """Return forgetting held against three draws of noise."""
+
+    def runs(value: float, least: float) -> RunsRecord:
+        found = estimate(value, 0.12, least=least)
+        return RunsRecord(
+            value=value, runs=(value - 0.02, value, value + 0.02), between=0.02, within=0.04,
+            se=0.05, df=3.0, low=found.low, high=found.high,
+            these_facts=IntervalRecord(low=found.low, high=found.high), n=200, clusters=150,
+        )  # fmt: skip
+
+    return ForgettingRecord(
+        domain=domain,
+        tuned=estimate(tuned),
+        noise=runs(noise, 0.0),
+        excess=runs(tuned - noise, -1.0),
+        times=times,
+        lost=100,
+        lost_by_noise=(16, 20, 24),
+        known=200,
+    )
+
+
+def mastery() -> MasteryChangeRecord:
+    """Return five levels measured again, and all of them together."""
+    levels = [
+        LevelChangeRecord(
+            level=level,
+            n=100.5,
+            levelled=0.24 * level,
+            before=0.22 * level + 0.01,
+            chance=RateRecord(value=0.01 - 0.02 * level, se=0.01, low=-0.08, high=0.012),
+        )
+        for level in range(5)
+    ]
+    rate = RateRecord(value=0.0, se=0.0, low=0.0, high=0.0)
+    every = LevelChangeRecord(level=None, n=502.5, levelled=0.4, before=0.4, chance=rate)
+    return MasteryChangeRecord(
+        levels=(*levels, every), moved_by_chance=0.25, moved=None, facts=500, draws=(8, 8)
+    )
+
+
+def with_intervals(summary: Summary) -> Summary:
+    """Add the interval of every mean and share, and all paired differences."""
+    variants = tuple(
+        one.model_copy(update={"domains": tuple(_limited(result) for result in one.domains)})
+        for one in summary.variants
+    )
+    tuned = variants[1]
+    pairs = [pair(variants[0], tuned, known=False)]
+    pairs += [pair(tuned, one, known=True) for one in variants[2:]]
+    return summary.model_copy(update={"variants": variants, "pairs": tuple(pairs)})
+
+
+def _limited(result: DomainResult) -> DomainResult:
+    found = result.retention
+    return result.model_copy(
+        update={
+            "macro_interval": estimate(result.macro, 0.08, n=result.n),
+            "score_interval": None if found.score is None else estimate(found.score),
+            "kept_interval": estimate(found.kept / found.known) if found.known else None,
+            "gain_interval": estimate(56 / 1234, 0.01, n=1234),
+        }
+    )
+
+
+def with_evidence(summary: Summary) -> Summary:
+    """Add all that chance could have done: in-domain more is forgotten than noise, not out."""
+    limited = with_intervals(summary)
+    return limited.model_copy(
+        update={
+            "noise": NoiseResult(
+                forgetting=(
+                    forgetting("in", 0.29, 0.1, RatioRecord(value=2.9, low=1.4, high=9.04)),
+                    forgetting("out", 0.27, 0.2, RatioRecord(value=1.35, low=0.7, high=None)),
+                ),
+                flips=FlipsRecord(
+                    batch=7, n=209, changed=0, worded=2, share=0.0,
+                    interval=IntervalRecord(low=0.0, high=0.018),
+                ),
+                mastery=mastery(),
+            )
+        }
+    )  # fmt: skip

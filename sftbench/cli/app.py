@@ -8,6 +8,7 @@ import sys
 import typer
 
 from sftbench import __version__
+from sftbench.cli.card import app as card
 from sftbench.cli.check import check
 from sftbench.cli.compare import compare
 from sftbench.cli.demo import demo
@@ -17,6 +18,7 @@ from sftbench.cli.lab import app as lab
 from sftbench.cli.lm_eval import CONTEXT_SETTINGS, lm_eval, tasks_path
 from sftbench.cli.mastery import mastery
 from sftbench.cli.models import model
+from sftbench.cli.pair import pair, seeds
 from sftbench.cli.rescore import rescore
 from sftbench.cli.restore import restore
 
@@ -46,7 +48,10 @@ app.command()(finetune)
 app.command()(restore)
 app.command()(compare)
 app.command()(check)
+app.command()(pair)
+app.command()(seeds)
 app.command()(rescore)
+app.add_typer(card, name="card")
 app.command("lm-eval", context_settings=CONTEXT_SETTINGS)(lm_eval)
 app.command("tasks-path")(tasks_path)
 app.command()(model)

@@ -34,6 +34,12 @@ def check(
     restore: Annotated[
         str, typer.Option(help="Percentages of the most changed scalars to restore, or none.")
     ] = "5,20",
+    noise: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100, help="Random changes of the fine-tune's size to hold it against."
+        ),
+    ] = 2,
     prompt: Annotated[Literal["fewshot", "paper"], typer.Option(help="How to ask.")] = "fewshot",
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Ask every variant as a chat.")
@@ -51,7 +57,7 @@ def check(
         int | None, typer.Option(min=1, help="Prompts in one batch [hf: 16, vllm: 256].")
     ] = None,
 ) -> None:
-    """Say in three sentences what a fine-tune did to what its base knows, in the time there is."""
+    """Say in a few sentences what a fine-tune did to what its base knows, in the time there is."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -59,7 +65,8 @@ def check(
     from sftbench.checkpoints.variants import parse_percents
     from sftbench.cli.compare import chat_of
     from sftbench.compare.budget import parse_duration
-    from sftbench.compare.check import CheckRequest, run_check
+    from sftbench.compare.check import run_check
+    from sftbench.compare.check_request import CheckRequest
     from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.prompts import PROMPTS
 
@@ -77,6 +84,7 @@ def check(
             facts=facts,
             mastery=mastery,
             percents=percents,
+            noise=noise,
             prompt=PROMPTS[prompt],
             chat=chat,
             engine=settings,
@@ -102,11 +110,11 @@ def show_checked(checked: Checked) -> None:
     from rich.table import Table
 
     from sftbench.compare.result import REPORT
-    from sftbench.compare.verdict import telling_facts, three_sentences
+    from sftbench.compare.verdict import sentences, telling_facts
 
     console = Console()
     console.print()
-    for sentence in three_sentences(checked.compared.summary):
+    for sentence in sentences(checked.compared.summary):
         console.print(escape(sentence), style="bold", highlight=False)
     facts = telling_facts(checked.compared.lost)
     if facts:

@@ -37,6 +37,15 @@ def compare(
     restore: Annotated[
         str | None, typer.Option(help="Percentages of the most changed scalars to restore: 1,5,20.")
     ] = None,
+    noise: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="What is only noise: so many random changes of the fine-tune's size, and the "
+            "base asked again in other batches. 3 is a good number.",
+        ),
+    ] = 0,
     arithmetic: Annotated[str, typer.Option(help="Ranking in fp32 or bf16.")] = "fp32",
     prompt: Annotated[str, typer.Option(help="fewshot or paper.")] = "fewshot",
     apply_chat_template: Annotated[
@@ -104,6 +113,7 @@ def compare(
         card=resolve_card(mastery, base_digest=digest, facts=fact_set),
         prompt=PROMPTS[prompt],
         percents=tuple(sorted(percents)),
+        noise=noise,
         arithmetic=parse_arithmetic(arithmetic),
         engine=settings,
         limit=limit,

@@ -28,8 +28,10 @@ SHARE_USED = 0.8
 """Of the time that is left: other facts have longer answers, and machines have other work."""
 SECONDS_PER_RANKED = 7e-8
 SECONDS_PER_RESTORED = 2.5e-8
-"""Ranking a scalar, and putting it into one restored variant: measured on SmolLM2 (106 million
-scalars: 7.3 s and 2.5 s of one core), where reading takes a tenth of a second."""
+SECONDS_PER_PERTURBED = 3.5e-8
+"""Ranking a scalar, putting it into one restored variant, and changing it at random: measured on
+SmolLM2 (106 million scalars: 7.3 s and 2.5 s of one core; 135 million: 4.7 s), where reading
+takes a tenth of a second."""
 
 
 def parse_duration(text: str) -> float:
@@ -66,6 +68,24 @@ def duration_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
+class Variants:
+    """What is asked besides base and tuned model.
+
+    Attributes:
+        restored: number of restored variants.
+        noise: random changes of the fine-tune's size; with any, the base is asked again too.
+    """
+
+    restored: int = 0
+    noise: int = 0
+
+    @property
+    def models(self) -> int:
+        """All models that are asked, the base twice where there is noise."""
+        return 2 + self.restored + self.noise + (1 if self.noise else 0)
+
+
+@dataclass(frozen=True)
 class Speed:
     """What was measured, in seconds.
 
@@ -79,24 +99,24 @@ class Speed:
     read: float
     scalars: int
 
-    def overhead(self, restored: int) -> float:
-        """Return the seconds that a comparison takes besides asking.
-
-        Args:
-            restored: number of restored variants.
-        """
+    def overhead(self, asked: Variants) -> float:
+        """Return the seconds that a comparison takes besides asking."""
         models = 4.0  # both models are read for the ranking, and loaded into the engine
-        ranking = SECONDS_PER_RANKED if restored else 0.0
-        return self.read * models + self.scalars * (ranking + SECONDS_PER_RESTORED * restored)
+        scalar = (
+            (SECONDS_PER_RANKED if asked.restored else 0.0)
+            + SECONDS_PER_RESTORED * asked.restored
+            + SECONDS_PER_PERTURBED * asked.noise
+        )
+        return self.read * models + self.scalars * scalar
 
-    def seconds(self, facts: int, restored: int) -> float:
+    def seconds(self, facts: int, asked: Variants) -> float:
         """Return how long a comparison on so many facts should take."""
-        return self.overhead(restored) + facts * self.fact * (2 + restored)
+        return self.overhead(asked) + facts * self.fact * asked.models
 
-    def facts(self, seconds: float, restored: int) -> int:
+    def facts(self, seconds: float, asked: Variants) -> int:
         """Return how many facts fit into the time, at least `FEWEST_FACTS`."""
-        left = seconds * SHARE_USED - self.overhead(restored)
-        return max(FEWEST_FACTS, math.floor(left / (self.fact * (2 + restored))))
+        left = seconds * SHARE_USED - self.overhead(asked)
+        return max(FEWEST_FACTS, math.floor(left / (self.fact * asked.models)))
 
 
 def measure(engine: Engine, path: Path, prompt: Prompt, texts: Sequence[str]) -> Speed:

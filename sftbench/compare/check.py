@@ -2,71 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sftbench.checkpoints.digest import checkpoint_digest
-from sftbench.checkpoints.pair import Pair
 from sftbench.checkpoints.tokenizers import tokenizer_digest
-from sftbench.checkpoints.variants import percent_text
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
 from sftbench.compare.bench import Bench
-from sftbench.compare.budget import PROBES, Speed, duration_text, measure
-from sftbench.compare.chat import FLAGS, Chat
+from sftbench.compare.budget import PROBES, Speed, Variants, duration_text, measure
+from sftbench.compare.check_request import CARD, COMPARISON, NOTES, CheckRequest
 from sftbench.compare.levels import find_facts, level_within
+from sftbench.compare.next_steps import compare_command, next_steps
 from sftbench.compare.plan import make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
 from sftbench.compare.run import run
 from sftbench.compare.select import select
-from sftbench.engines.settings import BATCH_SIZES, EngineFactory, EngineSettings
-from sftbench.facts.prompts import PROMPTS, Prompt
+from sftbench.engines.settings import EngineFactory
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
 from sftbench.report.notes import FEW_KNOWN
 from sftbench.report.words import count
 
-NOTES = "check.json"
-CARD = "card.parquet"
-COMPARISON = "compare"
 LEVELLING_SHARE = 0.5
 """Of the time given, where facts must be levelled first."""
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CheckRequest:
-    """What to check.
-
-    Attributes:
-        models: base and tuned model.
-        out: folder of everything: `NOTES`, perhaps `CARD`, and the comparison.
-        budget: seconds that it may take, start to end.
-        facts: fact table as the user named it; None to choose.
-        mastery: mastery card as the user named it; None to find one, or to make one.
-        percents: shares to restore, percent, ascending.
-        prompt: how questions are put.
-        chat: who is asked through a chat template.
-        engine: which engine.
-    """
-
-    models: Pair
-    out: Path
-    budget: float
-    facts: str | None = None
-    mastery: str | None = None
-    percents: tuple[Decimal, ...] = ()
-    prompt: Prompt = field(default_factory=lambda: PROMPTS["fewshot"])
-    chat: Chat = "none"
-    engine: EngineSettings = field(default_factory=EngineSettings)
 
 
 @dataclass(frozen=True)
@@ -121,7 +87,7 @@ def run_check(wanted: CheckRequest, factory: EngineFactory, say: Say) -> Checked
         say(line)
     taken = time.monotonic() - began
     say(f"Took {duration_text(taken)} of the {duration_text(wanted.budget)} given.")
-    return Checked(compared, request.out, _next_steps(wanted, sized, compared))
+    return Checked(compared, request.out, next_steps(wanted, sized, compared))
 
 
 def _little(compared: Compared) -> list[str]:
@@ -222,6 +188,7 @@ def _request(wanted: CheckRequest, facts: FactSet, card: MasteryCard) -> Request
         card=card,
         prompt=wanted.prompt,
         percents=wanted.percents,
+        noise=wanted.noise,
         engine=wanted.engine,
         chat=wanted.chat,
         notes=wanted.models.notes,
@@ -240,7 +207,7 @@ def _size(request: Request, bench: Bench, notes: _Notes, left: float, say: Say) 
         engine = bench.engine()
         speed = measure(engine, request.base, request.prompt, plan.sides.base.texts)
         left -= time.monotonic() - began
-        size = min(there, speed.facts(left, len(request.percents)))
+        size = min(there, speed.facts(left, Variants(len(request.percents), request.noise)))
         say(_sized(request, speed, size, there, left))
         notes["facts"] = size
     else:
@@ -250,15 +217,15 @@ def _size(request: Request, bench: Bench, notes: _Notes, left: float, say: Say) 
 
 
 def _sized(request: Request, speed: Speed, size: int, there: int, left: float) -> str:
-    models = 2 + len(request.percents)
-    takes = speed.seconds(size, len(request.percents))
+    asked = Variants(len(request.percents), request.noise)
+    takes = speed.seconds(size, asked)
     which = (
         f"all {there:,} levelled facts"
         if size == there
         else f"{size:,} of {there:,} levelled facts, balanced over level and domain,"
     )
     text = (
-        f"A fact takes {speed.fact:.2g} s a model: {which} are asked of {models} models, "
+        f"A fact takes {speed.fact:.2g} s a model: {which} are asked of {asked.models} models, "
         f"in about {duration_text(takes)}."
     )
     if takes <= left:
@@ -274,119 +241,3 @@ def _sized(request: Request, speed: Speed, size: int, there: int, left: float) -
 def _card_name(card: MasteryCard) -> str:
     made = f"{card.record.get('model_name')} on {card.record.get('facts_name')}"
     return f"the mastery card of {made} ({card.frame.height:,} facts)"
-
-
-def compare_command(wanted: CheckRequest, request: Request, **changes: str | None) -> str:
-    """Return the `sftbench compare` that does the same; `changes` replaces or (None) drops flags.
-
-    Args:
-        wanted: the check.
-        request: the comparison that came of it.
-        changes: flag without dashes, underscores for dashes, to value.
-    """
-    card = request.card.path if (wanted.mastery or _is_made(wanted, request)) else None
-    flags: dict[str, str | None] = {
-        "base": request.base_name,
-        "tuned": request.tuned_name,
-        "facts": wanted.facts or request.facts.name,
-        "mastery": None if card is None else str(card),
-        "restore": ",".join(percent_text(one) for one in request.percents) or None,
-        "prompt": None if request.prompt.name == "fewshot" else request.prompt.name,
-        "limit": None if request.limit is None else str(request.limit),
-        **_engine_flags(request.engine),
-        "batch_size": _batch_size(request.engine),
-        "output": str(request.out),
-        **changes,
-    }
-    return _command("compare", flags, FLAGS[request.chat])
-
-
-def _command(verb: str, flags: Mapping[str, str | None], switches: Sequence[str] = ()) -> str:
-    """Return a command line; a flag without a value is left out."""
-    import shlex
-
-    parts = [
-        part
-        for flag, value in flags.items()
-        if value is not None
-        for part in (f"--{flag.replace('_', '-')}", value)
-    ]
-    return shlex.join(["sftbench", verb, *parts, *switches])
-
-
-def _engine_flags(settings: EngineSettings) -> dict[str, str | None]:
-    """Return the flags that every command with an engine has; None where it is the default."""
-    return {
-        "dtype": None if settings.dtype == "float32" else settings.dtype,
-        "engine": settings.name,
-        # As JSON: a text value with a comma, or that looks like a number, is read as it was.
-        "engine_options": json.dumps(dict(settings.options)) if settings.options else None,
-    }
-
-
-def _batch_size(settings: EngineSettings) -> str | None:
-    """Return the batch size as a flag's value; None where it is the engine's own."""
-    return None if settings.batch_size == BATCH_SIZES[settings.name] else str(settings.batch_size)
-
-
-def _is_made(wanted: CheckRequest, request: Request) -> bool:
-    return request.card.path == wanted.out / CARD
-
-
-def _next_steps(
-    wanted: CheckRequest, request: Request, compared: Compared
-) -> tuple[tuple[str, str], ...]:
-    """Return what to do next, the first step first."""
-    steps = _on_all_facts(wanted, request, compared)
-    steps.append(
-        (
-            "what it was tuned for",
-            compare_command(wanted, request, tasks="TASK", output=f"{wanted.out}-tasks"),
-        )
-    )
-    healing = _healing_percents(request, compared)
-    if healing:
-        flags: dict[str, str | None] = {
-            "base": request.base_name,
-            "tuned": request.tuned_name,
-            "percent": ",".join(healing),
-            "output": f"{wanted.out}-restored",
-        }
-        what = "a restored model" if len(healing) == 1 else "the restored models"
-        steps.append((what, _command("restore", flags)))
-    rescored = _command("rescore", {"matching": "strict-paper"}, [str(request.out)])
-    return (*steps, ("the paper's matching", rescored))
-
-
-def _on_all_facts(
-    wanted: CheckRequest, request: Request, compared: Compared
-) -> list[tuple[str, str]]:
-    """Return how to ask every fact; those without a level must be levelled before."""
-    full = f"{wanted.out}-full"
-    if not compared.summary.run.facts.unlevelled:
-        if request.limit is None:
-            return []
-        return [("all facts", compare_command(wanted, request, limit=None, output=full))]
-    card = f"{wanted.out}-card.parquet"
-    flags = {
-        "model": request.base_name,
-        "facts": wanted.facts or request.facts.name,
-        **_engine_flags(request.engine),
-        "rows": _batch_size(request.engine) if request.engine.name == "vllm" else None,
-        "output": card,
-    }
-    command = compare_command(wanted, request, limit=None, mastery=card, output=full)
-    return [
-        ("the levels of all facts", _command("mastery", flags)),
-        ("all facts, after that", command),
-    ]
-
-
-def _healing_percents(request: Request, compared: Compared) -> list[str]:
-    """Return the percentages asked for that brought a lost fact back; none is called the best."""
-    asked = zip(sorted(request.percents), compared.summary.restored, strict=True)
-    return [
-        percent_text(percent)
-        for percent, variant in asked
-        if any(one.repair is not None and one.repair.healed for one in variant.domains)
-    ]

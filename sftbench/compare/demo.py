@@ -34,6 +34,8 @@ RECIPE = Recipe(level="any", size=128, learning_rate=1e-4)
 """The paper's recipe but for the learning rate, which is ten times the paper's: at 1e-5 a run
 this short changes almost nothing, and a demo should show what a loss looks like."""
 PERCENTS = (Decimal(1), Decimal(5), Decimal(20))
+NOISE = 3
+"""Random changes of the fine-tune's size."""
 LIVE_FACTS = 3
 LIVE_SEED = 1
 """Fresh draws: the card that ships was made with seed 0."""
@@ -81,7 +83,10 @@ def run_demo(folder: Path, say: Say) -> Compared:
     )
     tuned = tune(demo)
     percents = ", ".join(f"{percent} %" for percent in PERCENTS)
-    say(f"[bold]4 of 4[/]  Compare base, tuned, and {percents} of the parameters restored.")
+    say(
+        f"[bold]4 of 4[/]  Compare base, tuned, and {percents} of the parameters restored; then "
+        f"{NOISE} random changes of the fine-tune's size, to tell a loss from noise."
+    )
     request = Request(
         base=base.path,
         tuned=tuned,
@@ -90,11 +95,12 @@ def run_demo(folder: Path, say: Say) -> Compared:
         card=card,
         prompt=PROMPTS["fewshot"],
         percents=PERCENTS,
+        noise=NOISE,
         base_name=BASE,
         tuned_name=str(tuned),
         command=(
             f"sftbench compare --base {BASE} --tuned {tuned} --facts {FACTS} "
-            f"--restore {','.join(map(str, PERCENTS))} -o {folder / 'compare'}"
+            f"--restore {','.join(map(str, PERCENTS))} --noise {NOISE} -o {folder / 'compare'}"
         ),
     )
     return run(request, make_engine, say)

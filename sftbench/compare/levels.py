@@ -62,13 +62,18 @@ def find_facts(
         digest = None if table is None else table.digest
         card = find_card(base_digest=base_digest, facts_digest=digest)
     if table is None:
-        table = resolve_facts(DEFAULT_FACTS) if card is None else _facts_of(card)
+        table = resolve_facts(DEFAULT_FACTS) if card is None else facts_of(card)
     if card is not None:
         card.require(facts=table, base_digest=base_digest)
     return table, card
 
 
-def _facts_of(card: MasteryCard) -> FactSet:
+def facts_of(card: MasteryCard) -> FactSet:
+    """Return the fact set of a card, if it ships or was made on this machine.
+
+    Raises:
+        SftbenchError: it does not, and must be named.
+    """
     found = shipped_facts(str(card.record["facts_digest"]))
     if found is None:
         raise SftbenchError(

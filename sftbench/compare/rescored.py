@@ -8,21 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from pydantic import ValidationError
-
 import sftbench
 from sftbench.analysis.evidence import MasteryChangeRecord
 from sftbench.analysis.summary import RunRecord, Summary
-from sftbench.checkpoints.variants import parse_variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
-from sftbench.common.files import atomic_folder, read_json, require_free
+from sftbench.common.files import atomic_folder, require_free
 from sftbench.compare.answered import Answered
 from sftbench.compare.evidence import chance_of
+from sftbench.compare.finished import Finished, answers_file, read_result
 from sftbench.compare.levels import cautions_of_levels
 from sftbench.compare.result import (
     ASKED,
-    FACTS_ASKED,
     SUMMARY,
     Compared,
     sum_up,
@@ -52,16 +49,6 @@ class Rescoring:
     facts: FactSet | None = None
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A result as its folder holds it: the summary, the facts asked, and every answer."""
-
-    folder: Path
-    summary: Summary
-    rows: pl.DataFrame
-    answered: tuple[Answered, ...]
-
-
 def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -> Compared:
     """Score the answers of a result again and write a new result; the old one stays as it is.
 
@@ -76,7 +63,7 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
             belong to it.
     """
     require_free(out)
-    found = _read(source)
+    found = read_result(source)
     # What is not asked for stays as it was, also where that was itself a rescoring.
     how = replace(how, matching=how.matching or _matching_of(found.summary))
     rows = _levelled(_aliased(found.rows, how.facts), found.summary, how)
@@ -100,7 +87,7 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
     )
     with atomic_folder(out) as folder:
         for one in answered:
-            ANSWERS.write(one.answers, folder / "answers" / _file(one.variant.slug), one.record)
+            ANSWERS.write(one.answers, folder / answers_file(one.variant.slug), one.record)
         write_result(folder, compared, rows)
     return compared
 
@@ -110,56 +97,12 @@ def _mastery_of(summary: Summary) -> MasteryChangeRecord | None:
     return None if summary.noise is None else summary.noise.mastery
 
 
-def _read(folder: Path) -> _Source:
-    """Read a result; its answers must be to the facts that it says were asked."""
-    if not (folder / SUMMARY).is_file():
-        raise SftbenchError(
-            f"there is no {SUMMARY}, so this is no result of a comparison",
-            where=folder,
-            remedy="Name the folder that `sftbench compare -o` wrote; a run that was stopped must "
-            "be finished first.",
-        )
-    try:
-        summary = Summary.model_validate(read_json(folder / SUMMARY))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SftbenchError(
-            f"is not the summary of a comparison of this version "
-            f"({'.'.join(map(str, first['loc']))}: {first['msg']})",
-            where=folder / SUMMARY,
-        ) from None
-    if not (folder / FACTS_ASKED).is_file():
-        raise SftbenchError(
-            f"there is no {FACTS_ASKED}, which tells the facts that were asked",
-            where=folder,
-            remedy="Run the command of this result again: it asks no model and writes the file.",
-        )
-    rows, _ = ASKED.read(folder / FACTS_ASKED)
-    return _Source(folder, summary, rows, tuple(_answers(folder, summary, rows)))
-
-
-def _answers(folder: Path, summary: Summary, rows: pl.DataFrame) -> list[Answered]:
-    answered = []
-    for one in summary.every:
-        path = folder / "answers" / _file(one.slug)
-        frame, record = ANSWERS.read(path)
-        if set(frame["fact_id"]) != set(rows["fact_id"]):
-            raise SftbenchError(f"does not answer the facts in {FACTS_ASKED}", where=path)
-        tasks = [task.model_dump(mode="json") for task in one.tasks]
-        answered.append(Answered(parse_variant(one.name), frame, {**record, "tasks": tasks}))
-    return answered
-
-
 def _matching_of(summary: Summary) -> How:
     """Return how the answers of a result were matched."""
     how = summary.run.prompt.how
     if how not in get_args(How):
         raise SftbenchError(f"names an unknown way of matching, {how!r}", where=SUMMARY)
     return cast("How", how)
-
-
-def _file(slug: str) -> str:
-    return f"{slug}.parquet"
 
 
 def _aliased(rows: pl.DataFrame, facts: FactSet | None) -> pl.DataFrame:
@@ -207,7 +150,7 @@ def _scored(one: Answered, rows: pl.DataFrame, how: Rescoring) -> Answered:
     return replace(one, answers=rescore(kept, rows, how.matching))
 
 
-def _run_record(found: _Source, rows: pl.DataFrame, how: Rescoring, command: str) -> RunRecord:
+def _run_record(found: Finished, rows: pl.DataFrame, how: Rescoring, command: str) -> RunRecord:
     run = found.summary.run
     card, facts = how.card, how.facts
     asked_digest = digest_of_lines(rows["fact_id"])
@@ -244,7 +187,7 @@ def _run_record(found: _Source, rows: pl.DataFrame, how: Rescoring, command: str
     )
 
 
-def _said(found: _Source, rows: pl.DataFrame, how: Rescoring) -> str:
+def _said(found: Finished, rows: pl.DataFrame, how: Rescoring) -> str:
     """Return the sentence that says what was scored again from what, and by what."""
     before = found.summary.run
     by: Sequence[str] = [

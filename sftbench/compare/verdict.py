@@ -1,4 +1,4 @@
-"""What a check says in the end: three sentences, and the lost facts that tell most."""
+"""What a check says in the end: a few sentences, and the lost facts that tell most."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sftbench.analysis.intervals import wilson
-from sftbench.analysis.summary import Summary, VariantResult
-from sftbench.report.words import FIXED, clip, count, label, percent, short_name, verdict
+from sftbench.analysis.summary import DOMAIN_NAMES, Summary, VariantResult
+from sftbench.report.words import (
+    clip,
+    count,
+    difference,
+    label,
+    noise_sentence,
+    p_value,
+    share,
+    short_name,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,13 +26,13 @@ TELLING = 5
 """Lost facts that a verdict shows."""
 
 
-def three_sentences(summary: Summary) -> tuple[str, str, str]:
-    """Return what was kept, what was answered right before and after, and what a restore does.
+def sentences(summary: Summary) -> tuple[str, ...]:
+    """Return what was kept, whether noise does as well, what changed, and what a restore does.
 
-    Accuracies come with their 95 % Wilson intervals, over all facts asked. Retention has no
-    interval: none is made up for it.
+    Every share and difference comes with its 95 % interval.
     """
-    return verdict(summary), _accuracy(summary), _restored(summary)
+    found = (verdict(summary), noise_sentence(summary), _accuracy(summary), _restored(summary))
+    return tuple(one for one in found if one)
 
 
 def _accuracy(summary: Summary) -> str:
@@ -31,15 +41,27 @@ def _accuracy(summary: Summary) -> str:
     return (
         f"Of {count(_asked(summary.base), 'fact')}{balanced} the base "
         f"answers {_right(summary.base)} right and {short_name(summary.run.tuned.name)} "
-        f"{_right(summary.tuned)}: {lost:,} lost, {gained:,} gained."
+        f"{_right(summary.tuned)}: {lost:,} lost, {gained:,} gained{_changes(summary)}."
     )
+
+
+def _changes(summary: Summary) -> str:
+    """Return the change of each domain in points, with its interval and exact p value."""
+    pair = summary.pair(summary.base.name, summary.tuned.name)
+    if pair is None:
+        return ""
+    parts = [
+        f"{DOMAIN_NAMES[one.domain]} {difference(one.facts.difference.value, one.facts.difference)}"
+        f", exact p {p_value(one.facts.p)}"
+        for one in pair.domains
+    ]
+    return f" ({'; '.join(parts)})"
 
 
 def _right(variant: VariantResult) -> str:
     right = sum(level.right for one in variant.domains for level in one.levels)
-    low, high = wilson(right, _asked(variant))
-    share = percent(right / _asked(variant))
-    return f"{right:,} ({share}, 95{FIXED}% interval {100 * low:.0f} to {100 * high:.0f})"
+    asked = _asked(variant)
+    return f"{right:,} ({share(right / asked, wilson(right, asked))})"
 
 
 def _asked(variant: VariantResult) -> int:

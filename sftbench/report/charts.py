@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from sftbench.analysis.intervals import wilson
+from sftbench.analysis.evidence import EstimateRecord
+from sftbench.analysis.intervals import Interval, wilson
 from sftbench.analysis.summary import (
     DomainResult,
     LevelRetention,
@@ -17,6 +18,7 @@ from sftbench.analysis.summary import (
     Summary,
     VariantResult,
 )
+from sftbench.report.evidence import forgotten
 from sftbench.report.words import label
 
 SCORED_LEVELS = (1, 2, 3, 4)
@@ -34,6 +36,14 @@ class LevelKept(NamedTuple):
     known: int
     kept: int
     share: float | None
+    low: float | None
+    high: float | None
+
+
+class Score(NamedTuple):
+    """A retention score with its 95 % interval, percent; bounds are None where it has none."""
+
+    value: float
     low: float | None
     high: float | None
 
@@ -61,6 +71,8 @@ class RestorePoint(NamedTuple):
             embeddings, output head and norms are not ranked.
         name: as in the tables.
         retention: percent; None where there is no score.
+        low: lower bound of its 95 % interval; None where there is no interval.
+        high: upper bound, likewise.
         preserved: of the facts that the tuned model gained, the share still right, percent;
             None where it gained none.
     """
@@ -69,6 +81,24 @@ class RestorePoint(NamedTuple):
     name: str
     retention: float | None
     preserved: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class ForgottenBar(NamedTuple):
+    """What a variant, or noise of the fine-tune's size, forgot: percent.
+
+    Attributes:
+        kind: "tuned", "restored" or "noise".
+        draws: of noise, what each draw forgot.
+    """
+
+    name: str
+    kind: str
+    value: float
+    low: float | None
+    high: float | None
+    draws: tuple[float, ...]
 
 
 class RelationPoint(NamedTuple):
@@ -103,7 +133,10 @@ def level_kept(result: DomainResult) -> list[LevelKept]:
 def _kept(one: LevelRetention) -> LevelKept:
     if not one.known:
         return LevelKept(one.level, 0, 0, None, None, None)
-    low, high = wilson(one.kept, one.known)
+    # Files of earlier versions hold no bounds.
+    found = wilson(one.kept, one.known)
+    low = found.low if one.low is None else one.low
+    high = found.high if one.high is None else one.high
     return LevelKept(
         one.level, one.known, one.kept, 100 * one.kept / one.known, 100 * low, 100 * high
     )
@@ -127,7 +160,7 @@ def restore_curve(summary: Summary, domain: str) -> list[RestorePoint]:
         return []
     preserved = 100.0 if tuned.outcomes.gained else None
     return [
-        RestorePoint(0.0, "tuned", _percent(tuned.retention.score), preserved),
+        _restore_point(0.0, "tuned", tuned, preserved),
         *_restored_points(summary.restored, domain),
     ]
 
@@ -139,13 +172,47 @@ def _restored_points(variants: tuple[VariantResult, ...], domain: str) -> Iterat
             continue
         fixed = result.repair
         preserved = 100 * fixed.preserved / fixed.gained if fixed.gained else None
-        yield RestorePoint(
-            variant.percent, label(variant), _percent(result.retention.score), preserved
-        )
+        yield _restore_point(variant.percent, label(variant), result, preserved)
+
+
+def _restore_point(
+    percent: float, name: str, result: DomainResult, preserved: float | None
+) -> RestorePoint:
+    score = _score(result)
+    if score is None:
+        return RestorePoint(percent, name, None, preserved)
+    return RestorePoint(percent, name, score.value, preserved, score.low, score.high)
+
+
+def _score(result: DomainResult) -> Score | None:
+    if result.retention.score is None:
+        return None
+    return Score(100 * result.retention.score, *_bounds(result.score_interval))
+
+
+def _bounds(found: EstimateRecord | Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if found is None else (100 * found.low, 100 * found.high)
 
 
 def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
+
+
+def forgotten_bars(summary: Summary, domain: str) -> list[ForgottenBar]:
+    """Return what each variant and noise forgot in a domain; [] without noise."""
+    rows = forgotten(summary, domain)
+    draws = tuple(100 * row.value for row in rows if row.kind == "draw")
+    return [
+        ForgottenBar(
+            row.name,
+            row.kind,
+            100 * row.value,
+            *_bounds(row.bounds),
+            draws if row.kind == "noise" else (),
+        )
+        for row in rows
+        if row.kind != "draw"
+    ]
 
 
 def relation_points(summary: Summary, domain: str) -> list[RelationPoint]:
@@ -202,7 +269,11 @@ def chart_data(summary: Summary) -> dict[str, Any]:
         "outcomes": {name: _plain(level_outcomes(one)) for name, one in results.items()},
         "restore": {name: _plain(restore_curve(summary, name)) for name in results},
         "relations": {name: _plain(relation_points(summary, name)) for name in results},
-        "scores": {name: _percent(one.retention.score) for name, one in results.items()},
+        "forgetting": {name: _plain(forgotten_bars(summary, name)) for name in results},
+        "scores": {
+            name: score._asdict() if (score := _score(one)) else None
+            for name, one in results.items()
+        },
         "tasks": {
             f"{task} {metric}": _plain(task_points(summary, task, metric))
             for task, metric in task_names(summary)[:TASKS_CHARTED]

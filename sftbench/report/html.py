@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from sftbench.analysis.evidence import EstimateRecord
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, LevelAccuracy, Summary
-from sftbench.report import charts, notes, words
+from sftbench.report import charts, evidence, notes, words
 from sftbench.report.examples import examples
 from sftbench.report.run_facts import recipe_text, run_facts
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 SCRIPTS = (*LIBRARIES, "templates/page.js", "templates/charts.js")
 LEVELS = range(5)
+BRACKET = re.compile(rf"\[[\d.,+∞{words.MINUS}{words.FIXED}]+\]")
 
 
 def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
@@ -42,6 +45,13 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         data=charts.chart_data(summary),
         verdict=words.verdict(summary),
         accuracy=words.accuracy_sentence(summary),
+        noise=words.noise_sentence(summary),
+        flips=evidence.flips_sentence(summary),
+        chance=evidence.chance(summary),
+        chance_said=evidence.chance_sentence(summary),
+        restoring=evidence.restoring(summary),
+        real=bool(summary.pairs or summary.noise),
+        brackets=words.BRACKETS,
         lost=examples(lost, "healed_by", summary),
         gained=examples(gained, "preserved_by", summary),
         run_facts=run_facts(summary),
@@ -70,14 +80,22 @@ def _cell(result: DomainResult, level: int) -> LevelAccuracy | None:
     return next((one for one in result.levels if one.level == level), None)
 
 
-def _bounds(cell: LevelAccuracy) -> str:
-    low, high = 100 * cell.low, 100 * cell.high
-    return f"{cell.right:,} of {cell.n:,}, 95 % [{low:.1f}, {high:.1f}]"
+def _counted(part: int, n: int) -> str:
+    """Return the counts of a share and its interval, for a tooltip."""
+    return f"{words.ratio(part, n)}, 95 % {words.bracket(*wilson(part, n), 1)}"
+
+
+def _rests_on(found: EstimateRecord | None) -> str:
+    """Return what an interval rests on, for a tooltip; "" for one that is not clustered."""
+    if found is None:
+        return ""
+    answers = words.count(found.clusters, "different answer")
+    return f"95 % interval; {words.count(found.n, 'fact')}, {answers}"
 
 
 def _unbroken(text: str) -> Markup:
-    """Return the text with the domains' names kept in one line: they break at their hyphens."""
-    found = escape(text)
+    """Return one of our sentences with its brackets and the domains' names kept in one line."""
+    found = Markup(BRACKET.sub(r'<span class="bracket">\g<0></span>', str(escape(text))))
     for name in sorted(DOMAIN_NAMES.values(), key=len, reverse=True):
         whole = Markup('<span class="unbroken">{}</span>').format(name)
         found = Markup(re.sub(rf"(?<![\w-]){name}", str(whole), found))  # escaped above
@@ -101,7 +119,11 @@ def _template() -> jinja2.Template:
         "label": words.label,
         "short": words.short_name,
         "thousands": lambda number: f"{number:,}",
-        "bounds": _bounds,
+        "bracket": lambda found: words.bracket(found.low, found.high),
+        "signed": words.signed,
+        "signed_bracket": words.signed_bracket,
+        "p_value": words.p_value,
+        "rests_on": _rests_on,
         "figure": words.figure,
         "nats": words.nats,
         "unbroken": _unbroken,
@@ -110,6 +132,10 @@ def _template() -> jinja2.Template:
         "cell": _cell,
         "count": words.count,
         "ratio": words.ratio,
+        "counted": _counted,
+        "times_bracket": words.times_bracket,
+        "forgotten": evidence.forgotten,
+        "differences": evidence.differences,
         "level_kept": charts.level_kept,
         "level_outcomes": charts.level_outcomes,
         "relation_points": charts.relation_points,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sftbench.analysis.seeds import FEW_RUNS
 from sftbench.analysis.summary import DOMAIN_NAMES, Summary
 from sftbench.report import words
 
@@ -38,6 +39,35 @@ def glossary() -> tuple[tuple[str, str], ...]:
             "Kept, lost, gained",
             "Kept: base and variant are right. Lost: the base is right, the variant wrong. "
             "Gained: the reverse.",
+        ),
+        (
+            "95 % interval",
+            "In square brackets: where the true figure is likely to lie, were other facts of "
+            "these relations asked. A method that gives such intervals is right 95 times in 100. "
+            "A difference whose interval holds 0 is not shown to be one.",
+        ),
+        (
+            "Cluster",
+            "The facts of a relation that have the same answer. They tend to be right or wrong "
+            "together, so that many of them tell less than as many facts with answers of their "
+            "own; intervals and the clustered p value allow for it.",
+        ),
+        (
+            "p, Holm, McNemar",
+            "p: how often chance alone, exchanging the two models' answers in whole clusters, "
+            "shows a difference as large. Holm: raised so that five levels tested at once seldom "
+            "give a false alarm. McNemar: the same test as if facts were independent. All exact.",
+        ),
+        (
+            "Smallest difference seen",
+            "The smallest true difference that so many facts show with a probability of 80 %. A "
+            "smaller one may well be there and not be seen.",
+        ),
+        (
+            "Noise of its size",
+            "Random changes of the base that have, in every tensor, the same norm as the "
+            "fine-tune. What they forget is what any change of that size might: facts on the "
+            "border of being known.",
         ),
         (
             "Healed, preserved",
@@ -90,12 +120,36 @@ def caveats(summary: Summary) -> tuple[str, ...]:
             "Ranking by relative change mostly ranks by small weights. Without controls (random "
             "parameters, interpolation) a gain does not show that this ranking caused it.",
         ]
-    found.append(
-        "Brackets and lines are 95 % Wilson intervals of single shares. They do not cover the "
-        "choice of relations, the seed of the fine-tune, the pairing of the answers, or answers "
-        "that several facts share; the retention score has no interval yet."
+    return (*found, *_few_draws(summary), _intervals(summary))
+
+
+def _few_draws(summary: Summary) -> list[str]:
+    forgetting = summary.noise.forgetting if summary.noise else ()
+    draws = len(forgetting[0].noise.runs) if forgetting else FEW_RUNS
+    if draws >= FEW_RUNS:
+        return []
+    changes = words.count(draws, "random change")
+    return [
+        f"With {changes} of the fine-tune's size, how much such changes differ is hardly known; "
+        f"--noise {FEW_RUNS} asks more."
+    ]
+
+
+def _intervals(summary: Summary) -> str:
+    """Return what the intervals cover, and what they do not."""
+    if all(
+        one.score_interval is None and one.macro_interval is None for one in summary.tuned.domains
+    ):
+        return (
+            "Brackets and lines are 95 % Wilson intervals of single shares. This file is of a "
+            "version that gave means and differences none; sftbench rescore adds them."
+        )
+    return (
+        "Brackets and lines are 95 % intervals. Those of means and differences cover other facts "
+        "of these relations, with facts of one answer hanging together; those of single levels "
+        "and relations are Wilson's, as if facts were independent. None covers other relations "
+        "or the seed of the fine-tune: this is one run, and sftbench seeds compares several."
     )
-    return tuple(found)
 
 
 def _few_known(summary: Summary) -> list[str]:

@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
-from sftbench.analysis.summary import DOMAIN_NAMES, Summary
-from sftbench.report.words import headline, label, points
+from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
+from sftbench.report import evidence
+from sftbench.report.words import (
+    BRACKETS,
+    FIXED,
+    MISSING,
+    Bounds,
+    bracket,
+    headline,
+    label,
+    noise_sentence,
+    p_value,
+    points,
+    signed,
+    signed_bracket,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 LEVELS = range(5)
+PLAIN = (
+    "p is exact, with facts of one answer exchanged together. The paper's plain way (Ye et al. "
+    "2025) is the difference of the means over levels without an interval."
+)
 
 
 def show(summary: Summary, console: Console, *, relations: bool = False) -> None:
-    """Print the headline, one line per variant, and the accuracy per level of each domain.
+    """Print the headline, the tables of what was kept and what changed, and the noise.
 
     With `relations` also one line per relation.
     """
     console.print()
-    console.print(headline(summary), style="bold", highlight=False)
-    console.print()
-    console.print(_overview(summary))
-    for domain in summary.domains:
+    _say(console, headline(summary), "bold")
+    tables = [_overview(summary), *([_changes(summary)] if summary.pairs else [])]
+    for table in tables:
         console.print()
-        console.print(_levels(summary, domain))
-    if relations:
+        console.print(table)
+    for sentence in filter(None, (noise_sentence(summary), evidence.flips_sentence(summary))):
         console.print()
-        console.print(_relations(summary))
+        _say(console, sentence)
+    levels = [_levels(summary, domain) for domain in summary.domains]
+    for table in [*levels, *([_relations(summary)] if relations else [])]:
+        console.print()
+        console.print(table)
     console.print()
-    console.print(_rests_on(summary), style="dim", highlight=False)
+    _say(console, _rests_on(summary), "dim")
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence, wrapped here: rich breaks lines at no-break spaces."""
+    console.print(textwrap.fill(text, console.width), style=style, highlight=False)
 
 
 def _table(title: str) -> Table:
@@ -48,9 +75,9 @@ def _table(title: str) -> Table:
 
 
 def _overview(summary: Summary) -> Table:
-    table = _table("Accuracy and retention (means over levels), %; lost and gained facts")
+    table = _table("Retention (mean over levels), %; facts lost and gained against the base")
     table.add_column("variant", no_wrap=True)
-    for measure in ("accuracy", "retention", "lost", "gained"):
+    for measure in ("retention", "lost", "gained"):
         for place, domain in enumerate(summary.domains):
             heading = f"{'' if place else measure}\n{domain}"
             table.add_column(heading, justify="right", no_wrap=True)
@@ -58,11 +85,40 @@ def _overview(summary: Summary) -> Table:
         results = variant.domains
         table.add_row(
             label(variant),
-            *(points(one.macro) for one in results),
-            *(points(one.retention.score) for one in results),
+            *(_limited(one.retention.score, _uncertain(summary, variant, one)) for one in results),
             *(f"{one.outcomes.lost:,}" for one in results),
             *(f"{one.outcomes.gained:,}" for one in results),
         )
+    return table
+
+
+def _uncertain(summary: Summary, variant: VariantResult, one: DomainResult) -> Bounds | None:
+    """Return the interval of a score; the base's is 100 % by definition."""
+    return None if variant == summary.base else one.score_interval
+
+
+def _limited(fraction: float | None, bounds: Bounds | None) -> str:
+    brackets = "" if bounds is None else f"{FIXED}{bracket(bounds.low, bounds.high)}"
+    return f"{points(fraction)}{brackets}"
+
+
+def _changes(summary: Summary) -> Table:
+    table = _table("Base to tuned, in percentage points with 95 % intervals")
+    table.add_column("accuracy", no_wrap=True)
+    for heading in ("n", "difference", "lost", "gained", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for domain in summary.domains:
+        for row in evidence.differences(summary, domain):
+            if row.bounds is None or row.name.startswith("level"):
+                continue
+            table.add_row(
+                f"{domain}, {row.name}",
+                f"{row.n:,}",
+                f"{signed(row.value)}{FIXED}{signed_bracket(row.bounds)}",
+                MISSING if row.lost is None else f"{row.lost:,}",
+                MISSING if row.gained is None else f"{row.gained:,}",
+                MISSING if row.p is None else p_value(row.p),
+            )
     return table
 
 
@@ -73,10 +129,12 @@ def _levels(summary: Summary, domain: str) -> Table:
     counts = {one.level: one.n for one in base.levels} if base else {}
     for level in LEVELS:
         table.add_column(f"{level}\nn={counts.get(level, 0):,}", justify="right", no_wrap=True)
+    table.add_column("mean", justify="right", no_wrap=True)
     for variant in summary.variants:
         result = variant.domain(domain)
         found = {one.level: one.accuracy for one in result.levels} if result else {}
-        table.add_row(label(variant), *(points(found.get(level)) for level in LEVELS))
+        mean = _limited(result.macro, result.macro_interval) if result else MISSING
+        table.add_row(label(variant), *(points(found.get(level)) for level in LEVELS), mean)
     return table
 
 
@@ -105,4 +163,9 @@ def _rests_on(summary: Summary) -> str:
     known = ", ".join(
         f"{one.retention.known:,} {DOMAIN_NAMES[one.domain]}" for one in summary.base.domains
     )
-    return f"Retention rests on the facts of level 1 to 4 that the base answers right: {known}."
+    said = [
+        f"Retention rests on the facts of level 1 to 4 that the base answers right: {known}.",
+        *([BRACKETS] if summary.tuned.domains[0].macro_interval else []),
+        *([PLAIN] if summary.pairs else []),
+    ]
+    return " ".join(said)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from sftbench.analysis.evidence import ForgettingRecord, PairDomain
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -16,6 +17,21 @@ SHOWN_CHARACTERS = 120
 """A longer text is cut on the page."""
 TITLE_CHARACTERS = 2000
 """What the tooltip of a cut text holds at most."""
+BRACKETS = f"Brackets hold 95{NARROW}% intervals."
+
+
+class Bounds(Protocol):
+    """Whatever has a lower and an upper bound: fractions."""
+
+    @property
+    def low(self) -> float:
+        """Lower bound."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper bound."""
+        ...
 
 
 class Clipped(NamedTuple):
@@ -42,6 +58,56 @@ def percent(fraction: float | None, decimals: int = 0) -> str:
 def points(fraction: float | None) -> str:
     """Return a fraction as a bare percentage with one decimal, or a dash for None."""
     return MISSING if fraction is None else f"{100 * fraction:.1f}"
+
+
+def bracket(low: float, high: float, decimals: int = 0) -> str:
+    """Return an interval of fractions as percentages: "[67, 92]", which no line breaks."""
+    return _bracket(f"{100 * low:.{decimals}f}", f"{100 * high:.{decimals}f}")
+
+
+def _bracket(low: str, high: str) -> str:
+    return f"[{low},{FIXED}{high}]"
+
+
+def share(fraction: float | None, bounds: Bounds | None, decimals: int = 0) -> str:
+    """Return a fraction as "83 % [67, 92]", without brackets where there is no interval."""
+    brackets = None if bounds is None else bracket(bounds.low, bounds.high)
+    return _with(percent(fraction, decimals), brackets)
+
+
+def _with(text: str, brackets: str | None) -> str:
+    return f"{text}{FIXED}{brackets}" if brackets else text
+
+
+def signed(fraction: float, decimals: int = 1) -> str:
+    """Return a difference of fractions in percentage points: "+1.2", with a real minus sign.
+
+    What would round to 0 and is not 0 gets a decimal more, so that its sign is seen.
+    """
+    for places in (decimals, decimals + 1):
+        shown = f"{100 * fraction:+.{places}f}"
+        if float(shown):
+            return shown.replace("-", MINUS)
+    return f"{0:.{decimals}f}"
+
+
+def signed_bracket(bounds: Bounds, decimals: int = 1) -> str:
+    """Return the interval of a difference in percentage points: "[−6.3, +8.1]"."""
+    return _bracket(signed(bounds.low, decimals), signed(bounds.high, decimals))
+
+
+def difference(fraction: float, bounds: Bounds) -> str:
+    """Return a difference of fractions as "+1 point [−6, +8]"."""
+    shown = signed(fraction, 0)
+    unit = "point" if shown in ("+1", f"{MINUS}1") else "points"
+    return _with(f"{shown}{FIXED}{unit}", signed_bracket(bounds, 0))
+
+
+def p_value(p: float) -> str:
+    """Return a p value with three decimals where it is small, else two."""
+    if p < 0.001:
+        return f"<{NARROW}0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def figure(value: float) -> str:
@@ -122,10 +188,12 @@ def verdict(summary: Summary) -> str:
 
 def _kept(result: DomainResult, *, first: bool) -> str:
     """Return the facts kept, their share, and the score; the first of a sentence names them."""
-    kept, known, score = result.retention.kept, result.retention.known, result.retention.score
+    kept, known = result.retention.kept, result.retention.known
     facts = f"of the {count(known, 'fact')} that the base knew" if first else f"of {known:,}"
-    mean = f"{'mean over levels ' if first else ''}{percent(score)}"
-    return f"{kept:,} {facts} {DOMAIN_NAMES[result.domain]} ({percent(kept / known)}; {mean})"
+    plain = share(kept / known, result.kept_interval)
+    mean = share(result.retention.score, result.score_interval)
+    named = f"{'mean over levels ' if first else ''}{mean}"
+    return f"{kept:,} {facts} {DOMAIN_NAMES[result.domain]} ({plain}; {named})"
 
 
 def restore_sentence(summary: Summary) -> str:
@@ -138,8 +206,7 @@ def restore_sentence(summary: Summary) -> str:
     if not summary.restored or not scored:
         return ""
     scores = [
-        f"{percents([_score(variant, one.domain) for variant in summary.restored])} "
-        f"{DOMAIN_NAMES[one.domain]}"
+        f"{_scores(summary, one.domain)} {DOMAIN_NAMES[one.domain]}"
         for one in summary.tuned.domains
         if one.retention.score is not None
     ]
@@ -149,9 +216,13 @@ def restore_sentence(summary: Summary) -> str:
     )
 
 
-def _score(variant: VariantResult, domain: str) -> float | None:
-    result = variant.domain(domain)
-    return None if result is None else result.retention.score
+def _scores(summary: Summary, domain: str) -> str:
+    """Return the scores of the restored variants: "75 / 80 %", or each with its interval."""
+    results = [variant.domain(domain) for variant in summary.restored]
+    scores = [(one.retention.score, one.score_interval) if one else (None, None) for one in results]
+    if any(bounds for _, bounds in scores):
+        return series([share(*one) for one in scores])
+    return percents([score for score, _ in scores])
 
 
 def _amounts(summary: Summary) -> str:
@@ -163,8 +234,10 @@ def accuracy_sentence(summary: Summary) -> str:
 
     The lost facts of level 0 are named: what the base knew, in the verdict, is level 1 to 4.
     """
+    pair = summary.pair(summary.base.name, summary.tuned.name)
     changes = [
         f"{percent(before.macro)} to {percent(after.macro)} {DOMAIN_NAMES[before.domain]}"
+        f"{_change(pair.domain(before.domain) if pair else None)}"
         for before, after in zip(summary.base.domains, summary.tuned.domains, strict=True)
     ]
     outcomes = [one.outcomes for one in summary.tuned.domains]
@@ -180,3 +253,45 @@ def accuracy_sentence(summary: Summary) -> str:
         f"{count(lost, 'fact')} lost{f' ({unscored:,} of level 0)' if unscored else ''}, "
         f"{gained:,} gained."
     )
+
+
+def _change(pair: PairDomain | None) -> str:
+    return "" if pair is None else f" ({difference(pair.macro.value, pair.macro)})"
+
+
+def noise_sentence(summary: Summary) -> str:
+    """Return what the fine-tune forgot against random changes of its size, "" without any."""
+    if summary.noise is None or not summary.noise.forgetting:
+        return ""
+    said = "; ".join(
+        _forgot(one, first=not place) for place, one in enumerate(summary.noise.forgetting)
+    )
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _forgot(one: ForgettingRecord, *, first: bool) -> str:
+    forgotten = share(one.tuned.value, one.tuned)
+    if first:
+        forgotten = f"the fine-tune forgot {forgotten} of what the base knew (mean over levels)"
+    same = "random changes of the same size forget" if first else "such changes forget"
+    return f"{DOMAIN_NAMES[one.domain]} {forgotten}, {_against_noise(one, same)}"
+
+
+def _against_noise(one: ForgettingRecord, same: str) -> str:
+    noise, draws = share(one.noise.value, one.noise), count(len(one.noise.runs), "draw")
+    if one.excess.low <= 0 <= one.excess.high:
+        return (
+            f"which noise of its size may do as well: {same} {noise} "
+            f"({draws}; difference {difference(one.excess.value, one.excess)})"
+        )
+    low, times, high = one.times.low, one.times.value, one.times.high
+    if times is not None and high is not None:
+        return f"{times:.1f} times {times_bracket(low, high)} what {same} ({noise}, {draws})"
+    if low > 1:
+        return f"at least {low:.1f} times what {same} ({noise}, {draws})"
+    return f"{'more' if one.excess.low > 0 else 'less'} than {same} ({noise}, {draws})"
+
+
+def times_bracket(low: float, high: float | None) -> str:
+    """Return the interval of a ratio as "[1.4, 9.0]", with ∞ for no upper bound."""
+    return _bracket(f"{low:.1f}", "∞" if high is None else f"{high:.1f}")

@@ -14,6 +14,7 @@ from sftbench.compare.budget import (
     FEWEST_FACTS,
     SHARE_USED,
     Speed,
+    Variants,
     duration_text,
     levelling_size,
     measure,
@@ -53,22 +54,25 @@ times = st.floats(0.001, 10, allow_nan=False)
 
 
 @settings(deadline=None)
-@given(times, times, st.integers(0, 5), st.floats(1, 1e6))
+@given(times, times, st.integers(0, 5), st.integers(0, 3), st.floats(1, 1e6))
 def test_the_size_fits_the_time_or_is_the_fewest(
-    fact: float, read: float, restored: int, given: float
+    fact: float, read: float, restored: int, noise: int, given: float
 ) -> None:
-    speed = Speed(fact=fact, read=read, scalars=1000)
-    size = speed.facts(given, restored)
+    speed, asked = Speed(fact=fact, read=read, scalars=1000), Variants(restored, noise)
+    size = speed.facts(given, asked)
     assert size >= FEWEST_FACTS
     if size > FEWEST_FACTS:
-        assert speed.seconds(size, restored) <= given * SHARE_USED + 1e-6
-        assert speed.seconds(size + 1, restored) > given * SHARE_USED - 1e-6
+        assert speed.seconds(size, asked) <= given * SHARE_USED + 1e-6
+        assert speed.seconds(size + 1, asked) > given * SHARE_USED - 1e-6
 
 
 def test_more_variants_leave_room_for_fewer_facts() -> None:
     speed = Speed(fact=0.1, read=1.0, scalars=100_000_000)
-    assert speed.facts(600, 0) == int((480 - 4) / 0.2)
-    assert speed.facts(600, 0) > speed.facts(600, 1) > speed.facts(600, 4)
+    assert speed.facts(600, Variants()) == int((480 - 4) / 0.2)
+    sizes = [speed.facts(600, Variants(*those)) for those in ((0, 0), (1, 0), (4, 0), (4, 2))]
+    assert sizes == sorted(set(sizes), reverse=True)
+    # Base, tuned model, four restored, two random changes, and the base again.
+    assert Variants(4, 2).models == 9
 
 
 def test_levelling_takes_its_share() -> None:

@@ -19,10 +19,11 @@ from sftbench.cli.app import app
 from sftbench.cli.check import check
 from sftbench.common.errors import SftbenchError
 from sftbench.compare import budget
-from sftbench.compare.check import CheckRequest, run_check
+from sftbench.compare.check import run_check
+from sftbench.compare.check_request import CheckRequest
 from sftbench.compare.levels import cautions_of_levels
 from sftbench.compare.request import Request
-from sftbench.compare.verdict import telling_facts, three_sentences
+from sftbench.compare.verdict import sentences, telling_facts
 from sftbench.engines.protocol import Completion, Draws, Sampling
 from sftbench.engines.settings import EngineSettings, parse_engine
 from sftbench.facts.prompts import PROMPTS
@@ -206,29 +207,47 @@ def test_a_killed_levelling_goes_on(wanted: CheckRequest) -> None:
     assert engine.draws == 28
 
 
-def test_the_verdict_has_three_sentences_with_their_intervals(wanted: CheckRequest) -> None:
+def plain(text: str) -> str:
+    """Return a sentence with ordinary spaces."""
+    return text.replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_verdict_has_sentences_with_their_intervals(wanted: CheckRequest) -> None:
     summary = run_check(wanted, factory_of(FakeEngine()), lambda _: None).compared.summary
-    kept, right, restored = three_sentences(summary)
+    kept, right, restored = map(plain, sentences(summary))
     assert kept.startswith("The fine-tune kept ")
     # Wilson, 95 %: 30 of 40 is 60 to 86 %, 26 of 40 is 50 to 78 %.
-    plain = right.replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
-    assert plain == (
-        "Of 40 facts the base answers 30 (75 %, 95 % interval 60 to 86) right "
-        "and mine 26 (65 %, 95 % interval 50 to 78): 8 lost, 4 gained."
+    assert right.startswith(
+        "Of 40 facts the base answers 30 (75 % [60, 86]) right "
+        "and mine 26 (65 % [50, 78]): 8 lost, 4 gained (in-domain "
     )
-    assert restored.replace("\N{NARROW NO-BREAK SPACE}", " ") == (
+    # In each domain 4 are lost and 2 gained of 20: exactly 2 (1 + 6 + 15) / 2^6.
+    assert right.count("exact p 0.69") == 2
+    assert restored == (
         "Of 8 lost facts, setting back 10 % of the parameters brings back 4 and keeps 4 of 4 "
         "gained; 20 % brings back 8 and keeps 4 of 4 gained."
     )
 
 
+def test_the_verdict_says_what_noise_of_its_size_does(wanted: CheckRequest) -> None:
+    engine = FakeEngine()
+    checked = run_check(replace(wanted, noise=2), factory_of(engine), lambda _: None)
+    said = sentences(checked.compared.summary)
+    assert len(said) == 4
+    assert "2 draws" in plain(said[1])
+    assert "--noise 2 " in dict(checked.next_steps)["what it was tuned for"]
+    assert [one.name for one in checked.compared.summary.perturbed] == [
+        "base+noise(1)", "base+noise(2)",
+    ]  # fmt: skip
+
+
 def test_no_restore_and_no_loss_are_said(wanted: CheckRequest, tmp_path: Path) -> None:
-    plain = run_check(replace(wanted, percents=()), factory_of(FakeEngine()), lambda _: None)
-    assert three_sentences(plain.compared.summary)[2].startswith("No restore was tried")
+    unrestored = run_check(replace(wanted, percents=()), factory_of(FakeEngine()), lambda _: None)
+    assert sentences(unrestored.compared.summary)[-1].startswith("No restore was tried")
     models = replace(wanted.models, tuned=wanted.models.base)
     same = replace(wanted, models=models, out=tmp_path / "same")
     copy = run_check(same, factory_of(FakeEngine()), lambda _: None)
-    assert three_sentences(copy.compared.summary)[2].startswith("There is nothing to restore")
+    assert sentences(copy.compared.summary)[-1].startswith("There is nothing to restore")
     assert not any("restored" in purpose for purpose, _ in copy.next_steps)
 
 

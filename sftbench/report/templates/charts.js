@@ -29,7 +29,7 @@ function percentAxis(axis, options = {}) {
 // Retention by level: the share with its interval, the counts below, the mean as a line.
 function levels(chart) {
   const rows = data.levels[chart.dataset.domain];
-  const score = data.scores[chart.dataset.domain];
+  const mean = [data.scores[chart.dataset.domain]].filter(Boolean);
   const scored = rows.filter((row) => row.share !== null);
   const counts = new Map(rows.map((row) => [row.level, row]));
   const said = (row) =>
@@ -46,10 +46,11 @@ function levels(chart) {
         tickSize: 0, label: null, lineHeight: 1.35, fill: SOFT, tickPadding: 8,
         tickFormat: (level) => `level ${level}\n${counts.get(level).kept} of ${counts.get(level).known}`,
       }),
-      score === null ? null : Plot.ruleY([score], { stroke: INK, strokeDasharray: "2 3" }),
-      score === null ? null : Plot.text([score], {
-        y: (at) => at, frameAnchor: "right", dx: 8, textAnchor: "start", lineHeight: 1.1,
-        text: (at) => `mean\n${at.toFixed(1)}`,
+      Plot.rect(mean.filter((one) => one.low !== null), { y1: "low", y2: "high", fill: INK, fillOpacity: 0.06 }),
+      Plot.ruleY(mean, { y: "value", stroke: INK, strokeDasharray: "2 3" }),
+      Plot.text(mean, {
+        y: "value", frameAnchor: "right", dx: 8, textAnchor: "start", lineHeight: 1.1,
+        text: (one) => `mean\n${one.value.toFixed(1)}${one.low === null ? "" : `\n[${whole(one.low)}, ${whole(one.high)}]`}`,
       }),
       Plot.ruleX(scored, { x: "level", y1: "low", y2: "high", stroke: INK, strokeWidth: 1.5, strokeOpacity: 0.55 }),
       Plot.dot(scored, { x: "level", y: "share", r: 4.5, fill: INK, stroke: PAPER }),
@@ -113,6 +114,7 @@ function restore(chart) {
   const most = Math.max(...rows.map((row) => row.percent)) || 100;
   const across = (at) => Math.sqrt(at / most) * (size.width - size.left - size.right - 2 * size.inset);
   const base = rows.some((row) => row.retention !== null) ? [100] : [];
+  const limited = rows.filter((row) => row.low !== null);
   // Close to each other, percentages leave room for the figures of some only; the table has all.
   const spaced = (points) => {
     const kept = points.slice(-1);
@@ -124,6 +126,7 @@ function restore(chart) {
   const line = (measure, other, colour) => {
     const points = rows.filter((row) => row[measure] !== null);
     const at = { x: "percent", y: measure };
+    const dx = measure === "retention" && limited.length ? 11 : 0;  // beside the interval, not on it
     // The figure stands on the side away from the other line, or beside a point at the bottom.
     const side = (row) => {
       if (row[measure] > (row[other] ?? -1) || (row[measure] === row[other] && measure === "retention")) return "above";
@@ -137,7 +140,7 @@ function restore(chart) {
         Plot.line(points, { ...at, stroke: colour, strokeWidth: 2 }),
         Plot.dot(points, { ...at, r: 4, fill: colour, stroke: PAPER }),
       ],
-      figures: [figures("above", { dy: -12 }), figures("below", { dy: 13 }), figures("beside", { dx: 9, textAnchor: "start" })],
+      figures: [figures("above", { dx, dy: -12 }), figures("below", { dx, dy: 13 }), figures("beside", { dx: 9, textAnchor: "start" })],
     };
   };
   const gains = line("preserved", "retention", GAINED);
@@ -152,10 +155,11 @@ function restore(chart) {
       Plot.axisX({ ticks: rows.map((row) => row.percent), tickSize: 4, label: null, fill: SOFT, lineHeight: 1.35, tickFormat: (at) => (at === 0 ? "0\ntuned" : String(at)) }),
       Plot.ruleY(base, { stroke: INK, strokeDasharray: "2 3" }),
       Plot.text(base, { y: (at) => at, frameAnchor: "right", dx: 8, textAnchor: "start", lineHeight: 1.1, text: () => "base\nretention" }),
+      Plot.ruleX(limited, { x: "percent", y1: "low", y2: "high", stroke: INK, strokeWidth: 1.5, strokeOpacity: 0.4 }),
       ...gains.lines, ...kept.lines, ...gains.figures, ...kept.figures,
       Plot.tip(rows, Plot.pointerX({
         x: "percent", y: (row) => row.retention ?? row.preserved, ...tip,
-        title: (row) => [row.name, row.retention === null ? null : `retention ${tenth(row.retention)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
+        title: (row) => [row.name, row.retention === null ? null : `retention ${tenth(row.retention)}`, row.low === null ? null : `95 % interval ${row.low.toFixed(1)} to ${tenth(row.high)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
       })),
     ],
   });
@@ -238,7 +242,43 @@ function tasks(chart) {
   });
 }
 
-const DRAW = { levels, outcomes, restore, relations, tasks };
+// What was forgotten: each variant and noise of its size a line, with its interval.
+function forgetting(chart) {
+  const rows = data.forgetting[chart.dataset.domain];
+  const all = Object.values(data.forgetting).flat();
+  // One scale for both domains, so that they can be compared.
+  const most = Math.max(...all.flatMap((row) => [row.high ?? row.value, ...row.draws]), 4);
+  const ticks = d3.ticks(0, most, 4);
+  const end = Math.max(most, ticks.at(-1));
+  const noise = rows.find((row) => row.kind === "noise");
+  const draws = rows.flatMap((row) => row.draws.map((value) => ({ name: row.name, value })));
+  const colour = (row) => (row.kind === "noise" ? SOFT : INK);
+  const figure = (row) => row.value.toFixed(1) + (row.low === null ? "" : ` [${whole(row.low)}, ${whole(row.high)}]`);
+  const label = (row) => (row.kind === "noise" ? row.name.replace(" (", "\n(") : row.name);
+  const left = 104, right = 92;
+  const drawn = rows.filter((row) => row.low !== null);
+  return Plot.plot({
+    ...frame(chart), height: 34 * rows.length + 34, marginLeft: left, marginRight: right, marginTop: 6, marginBottom: 26,
+    x: { domain: [0, end] },
+    y: { domain: rows.map((row) => row.name), padding: 0.4, axis: null },
+    marks: [
+      Plot.ruleX(ticks, { stroke: RULE, strokeWidth: (at) => (at === 0 ? 1.25 : 0.6) }),
+      Plot.axisX({ ticks, tickSize: 0, label: null, fill: SOFT, tickFormat: (at) => String(at) }),
+      Plot.ruleX([noise.value], { stroke: SOFT, strokeDasharray: "2 3" }),
+      Plot.text(rows, { y: "name", frameAnchor: "left", textAnchor: "start", dx: -left, text: label, fill: colour, lineHeight: 1.15 }),
+      Plot.text(rows, { y: "name", frameAnchor: "right", textAnchor: "end", dx: right, text: figure, fill: colour }),
+      Plot.ruleY(drawn, { y: "name", x1: "low", x2: "high", stroke: colour, strokeWidth: 1.5, strokeOpacity: 0.55 }),
+      Plot.dot(draws, { x: "value", y: "name", r: 3.5, stroke: SOFT, fill: PAPER, strokeWidth: 1.25 }),
+      Plot.dot(rows, { x: "value", y: "name", r: 4.5, fill: colour, stroke: PAPER }),
+      Plot.tip(rows, Plot.pointerY({
+        x: "value", y: "name", ...tip,
+        title: (row) => [`${row.name}: ${tenth(row.value)} forgotten`, row.low === null ? null : `95 % interval ${row.low.toFixed(1)} to ${tenth(row.high)}`, row.draws.length ? `draws ${row.draws.map((one) => one.toFixed(1)).join(", ")}` : null].filter(Boolean).join("\n"),
+      })),
+    ],
+  });
+}
+
+const DRAW = { levels, outcomes, forgetting, restore, relations, tasks };
 
 function draw(chart) {
   const width = chart.clientWidth;

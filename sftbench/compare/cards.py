@@ -1,0 +1,69 @@
+"""Mastery before and after from two cards, or one card against its own draws."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from sftbench.analysis.evidence import MasteryChangeRecord
+from sftbench.analysis.mastery_change import mastery_change
+from sftbench.common.errors import SftbenchError
+from sftbench.facts.table import FactSet
+from sftbench.mastery.card import MasteryCard
+
+ALIKE = {"facts_digest": "fact set", "templates_digest": "templates", "settings": "settings"}
+"""What two cards must share to be compared, by what a person calls it."""
+
+
+def mastery_of_cards(
+    facts: FactSet, base: MasteryCard, tuned: MasteryCard | None = None
+) -> MasteryChangeRecord:
+    """Return mastery by level, and what chance alone does to it.
+
+    Args:
+        facts: the facts of both cards.
+        base: the base's card.
+        tuned: the tuned model's; None for the base against itself.
+
+    Raises:
+        SftbenchError: a card is for other facts, the two were measured in other ways or share no
+            fact, or there is only one draw of a fact.
+    """
+    base.require(facts=facts)
+    if tuned is not None:
+        require_alike(base, tuned)
+    rows = facts.frame.select("fact_id", "relation", answer=pl.col("answers").list.first())
+    try:
+        found = mastery_change(rows, base.frame, None if tuned is None else tuned.frame)
+    except ValueError:
+        raise SftbenchError(
+            "cannot be measured again: "
+            + (
+                "it has fewer than two draws of a fact"
+                if tuned is None
+                else "the cards share no fact, or have fewer than two draws of one"
+            ),
+            where=base.name,
+            remedy="Make cards with --samples 2 or more, of the same facts.",
+        ) from None
+    return MasteryChangeRecord.model_validate(found)
+
+
+def require_alike(base: MasteryCard, tuned: MasteryCard) -> None:
+    """Raise unless two cards are of different models and measured in the same way.
+
+    Raises:
+        SftbenchError: it names everything that differs.
+    """
+    other = [name for key, name in ALIKE.items() if base.record.get(key) != tuned.record.get(key)]
+    if other:
+        raise SftbenchError(
+            f"cannot be compared, since they differ in {', '.join(other)}",
+            where=f"{base.name} and {tuned.name}",
+            remedy="Make both with the same `sftbench mastery` options, but for --model.",
+        )
+    if base.record.get("model_digest") == tuned.record.get("model_digest"):
+        raise SftbenchError(
+            "are cards of the same model",
+            where=f"{base.name} and {tuned.name}",
+            remedy="To see what chance does to one model's levels, use `sftbench card noise`.",
+        )

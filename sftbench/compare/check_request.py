@@ -1,0 +1,45 @@
+"""What is checked: the arguments of `sftbench check`, already read and resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from sftbench.checkpoints.pair import Pair
+from sftbench.compare.chat import Chat
+from sftbench.engines.settings import EngineSettings
+from sftbench.facts.prompts import PROMPTS, Prompt
+
+NOTES = "check.json"
+CARD = "card.parquet"
+COMPARISON = "compare"
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """What to check.
+
+    Attributes:
+        models: base and tuned model.
+        out: folder of everything: `NOTES`, perhaps `CARD`, and the comparison.
+        budget: seconds that it may take, start to end.
+        facts: fact table as the user named it; None to choose.
+        mastery: mastery card as the user named it; None to find one, or to make one.
+        percents: shares to restore, percent, ascending.
+        noise: random changes of the fine-tune's size to ask as well.
+        prompt: how questions are put.
+        chat: who is asked through a chat template.
+        engine: which engine.
+    """
+
+    models: Pair
+    out: Path
+    budget: float
+    facts: str | None = None
+    mastery: str | None = None
+    percents: tuple[Decimal, ...] = ()
+    noise: int = 0
+    prompt: Prompt = field(default_factory=lambda: PROMPTS["fewshot"])
+    chat: Chat = "none"
+    engine: EngineSettings = field(default_factory=EngineSettings)

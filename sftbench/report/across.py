@@ -1,0 +1,158 @@
+"""Terminal tables of what is no single comparison: a pair, several runs, mastery measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sftbench.analysis.evidence import (
+    MasteryChangeRecord,
+    PairDomain,
+    PairResult,
+    RunsRecord,
+    TestedRecord,
+)
+from sftbench.analysis.summary import DOMAIN_NAMES
+from sftbench.report import words
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def _table(title: str, *headings: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def pair_tables(pair: PairResult) -> Iterator[Table]:
+    """Yield a table per domain: the second variant minus the first, in percentage points."""
+    for one in pair.domains:
+        table = _table(
+            f"{DOMAIN_NAMES[one.domain].capitalize()}: second minus first, percentage points",
+            "", "n", "first", "second", "lost", "gained", "difference", "p", "Holm", "seen from",
+        )  # fmt: skip
+        for tested in (one.facts, *one.levels):
+            table.add_row(*_tested(tested))
+        _means(table, one)
+        yield table
+
+
+def _tested(one: TestedRecord) -> list[str]:
+    return [
+        "all facts" if one.level is None else f"level {one.level}",
+        f"{one.n:,}",
+        words.points((one.kept + one.lost) / one.n),
+        words.points((one.kept + one.gained) / one.n),
+        f"{one.lost:,}",
+        f"{one.gained:,}",
+        f"{words.signed(one.difference.value)} {words.signed_bracket(one.difference)}",
+        words.p_value(one.p),
+        "" if one.level is None else words.p_value(one.p_holm),
+        words.points(one.smallest),
+    ]
+
+
+def _means(table: Table, one: PairDomain) -> None:
+    figures = [("mean over levels", one.macro, one.macro_smallest)]
+    if one.retention is not None:
+        figures.append(("retention", one.retention, None))
+    for name, found, smallest in figures:
+        difference = f"{words.signed(found.value)} {words.signed_bracket(found)}"
+        seen = words.points(smallest) if smallest is not None else ""
+        table.add_row(name, f"{found.n:,}", "", "", "", "", difference, "", "", seen)
+
+
+PAIR_LEGEND = (
+    "Brackets: 95 % intervals, facts of one answer hanging together. p: exact, answers of whole "
+    "clusters exchanged; Holm: over the levels. Seen from: the smallest true difference that so "
+    "many facts show with 80 % probability."
+)
+
+
+def runs_table(title: str, rows: list[tuple[str, RunsRecord, bool]]) -> Table:
+    """Return a table of figures over several runs.
+
+    Args:
+        title: what runs they are.
+        rows: a name, the figure, and whether it is a difference (percentage points).
+    """
+    table = _table(title, "%", "mean", "each run", "between", "within", "these facts", "n")
+    for name, found, is_difference in rows:
+        shown = words.signed if is_difference else words.points
+        brackets = words.signed_bracket if is_difference else _bracket
+        table.add_row(
+            name,
+            f"{shown(found.value)} {brackets(found)}",
+            " ".join(shown(run) for run in found.runs),
+            words.points(found.between),
+            words.points(found.within),
+            words.MISSING if found.these_facts is None else brackets(found.these_facts),
+            f"{found.n:,}",
+        )
+    return table
+
+
+RUNS_LEGEND = (
+    "Brackets: 95 % intervals. Mean: for further seeds and further facts; these facts: for further "
+    "seeds on these very facts. Between: standard deviation between runs; within: standard error "
+    "of one run that comes of the choice of facts."
+)
+
+
+def _bracket(bounds: words.Bounds) -> str:
+    return words.bracket(bounds.low, bounds.high, 1)
+
+
+def mastery_table(found: MasteryChangeRecord) -> Table:
+    """Return mastery by level: levelled, measured again, and after the fine-tune if there is one.
+
+    All in percent and percentage points.
+    """
+    with_tuned = found.moved is not None
+    more = ("after", "change", "naive") if with_tuned else ()
+    table = _table(
+        "Mean mastery rate by level of the base, %",
+        "", "n", "levelled", "again", "by chance", *more,
+    )  # fmt: skip
+    for one in found.levels:
+        cells = [
+            "all facts" if one.level is None else f"level {one.level}",
+            f"{one.n:,.1f}".removesuffix(".0"),
+            words.points(one.levelled),
+            words.points(one.before),
+            f"{words.signed(one.chance.value)} {words.signed_bracket(one.chance)}",
+        ]
+        if one.change is not None and one.naive is not None:
+            cells += [
+                words.points(one.after),
+                f"{words.signed(one.change.value)} {words.signed_bracket(one.change)}",
+                words.signed(one.naive),
+            ]
+        table.add_row(*cells)
+    return table
+
+
+def mastery_sentence(found: MasteryChangeRecord) -> str:
+    """Return how many facts change their level by chance, and after the fine-tune."""
+    first, second = found.draws
+    halves = f"{first:,}" if first == second else f"{first:,} and {second:,}"
+    text = (
+        f"Levelled by half of the base's completions ({halves} of each fact) and measured in the "
+        f"other half, both ways. By chance alone {words.percent(found.moved_by_chance)} of "
+        f"{words.count(found.facts, 'fact')} change their level"
+    )
+    if found.moved is not None:
+        text += f"; from base to tuned model {words.percent(found.moved)} do"
+    return f"{text}."
