@@ -90,7 +90,7 @@ class World:
         return by_level[design.level]
 
     def deviates(self, rng: Random, design: Design, rest: float = 1.0) -> np.ndarray:
-        """Return normal deviates that correlate within clusters, of variance `rest`, ``[facts]``."""
+        """Return normal deviates of variance `rest` that correlate within clusters, ``[facts]``."""
         of_cluster = rng.standard_normal(design.clusters)[design.cluster]
         own = rng.standard_normal(design.n)
         return math.sqrt(self.shared) * of_cluster + math.sqrt(rest - self.shared) * own
@@ -104,7 +104,7 @@ WORLDS = (
     World("100 facts, 10 answers, one of them frequent", 100, 1, 10, 1.5, 0.3),
     World("60 facts, mostly right", 60, 5, 0, right=RETAINED),
     World("60 facts, all but always right", 60, 5, 0, right=(0.99,) * 4),
-    World("60 facts, few in the first level", 60, 5, 0, right=RETAINED, levels=(0.05, 0.1, 0.3, 0.55)),
+    World("60 facts, few in the first level", 60, 5, 0, 0.0, 0.0, RETAINED, (0.05, 0.1, 0.3, 0.55)),
     World("300 facts, 5 x 60 answers, skewed, shared 0.3", 300, 5, 60, 1.0, 0.3, RETAINED),
 )  # fmt: skip
 PAIRED_WORLDS = (WORLDS[0], WORLDS[1], WORLDS[2], WORLDS[3])
@@ -143,7 +143,9 @@ def shares(world: World, rng: Random) -> dict[str, float]:
     }
 
 
-def _pair(world: World, rng: Random, lost: float, gained: float) -> tuple[Design, np.ndarray, np.ndarray]:  # fmt: skip
+def _pair(
+    world: World, rng: Random, lost: float, gained: float
+) -> tuple[Design, np.ndarray, np.ndarray]:
     """Return answers before and after; so many of those right are lost, of those wrong gained."""
     _, design = world.draw(rng)
     before = world.deviates(rng, design) < ndtri(world.probabilities(design))
@@ -249,6 +251,9 @@ def noise(world: World, rng: Random, *, lost: float, by_noise: float) -> dict[st
         "excess": _covers(excess.low, excess.high, lost - by_noise),
         "excess too high": float(excess.low > lost - by_noise),
         "width of excess": 100 * (excess.high - excess.low),
+        "times, facts alike": _covers(
+            found.alike.times.low, found.alike.times.high, lost / by_noise
+        ),
     }
 
 
@@ -263,7 +268,9 @@ def mastery(world: World, rng: Random, *, templates: int, draws: int) -> dict[st
 
     found = mastery_change(facts, measured(), measured())
     top, whole = found.levels[-2], found.levels[-1]
-    assert top.change is not None and whole.change is not None and top.naive is not None
+    assert top.change is not None
+    assert top.naive is not None
+    assert whole.change is not None
     return {
         "corrected, level 4": _covers(top.change.low, top.change.high, 0.0),
         "corrected, all": _covers(whole.change.low, whole.change.high, 0.0),

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from sftbench.analysis.evidence import (
+    AgainstRecord,
     EstimateRecord,
     FlipsRecord,
     ForgettingRecord,
@@ -229,7 +230,7 @@ def estimate(
     )
 
 
-def tested(level: int | None, lost: int, gained: int, n: int = 100) -> TestedRecord:
+def tested(level: int | None, lost: int, gained: int, n: int) -> TestedRecord:
     """Return a difference; level 0 has too few facts to see any."""
     value = (gained - lost) / n
     found = estimate(value, 0.06, least=-1.0, n=n)
@@ -261,7 +262,7 @@ def pair(first: VariantResult, second: VariantResult, *, known: bool) -> PairRes
             PairDomain(
                 domain=before.domain,
                 facts=tested(None, 98, 56, 500),
-                levels=tuple(tested(level, level, 4 - level) for level in range(5)),
+                levels=tuple(tested(level, level, 4 - level, 100) for level in range(5)),
                 macro=estimate(after.macro - before.macro, 0.07, least=-1.0, n=500),
                 macro_smallest=0.09,
                 retention=estimate(gap, 0.2, least=-1.0) if known and gap is not None else None,
@@ -283,6 +284,12 @@ def forgetting(domain: str, tuned: float, noise: float, times: RatioRecord) -> F
 
     return ForgettingRecord(
         domain=domain,
+        alike=AgainstRecord(
+            tuned=estimate(tuned / 2),
+            noise=runs(noise / 2, 0.0),
+            excess=runs((tuned - noise) / 2, -1.0),
+            times=times,
+        ),
         tuned=estimate(tuned),
         noise=runs(noise, 0.0),
         excess=runs(tuned - noise, -1.0),

@@ -113,14 +113,29 @@ class RatioRecord(Record):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class AgainstRecord(Record):
+    """A share forgotten, held against noise: see `sftbench.analysis.noise.Against`."""
+
+    tuned: EstimateRecord
+    noise: RunsRecord
+    excess: RunsRecord
+    times: RatioRecord
+
+
 class ForgettingRecord(Record):
-    """Forgetting held against noise: see `sftbench.analysis.noise.Forgetting`."""
+    """Forgetting held against noise: see `sftbench.analysis.noise.Forgetting`.
+
+    Attributes:
+        tuned, noise, excess, times: of the mean over levels, 1 minus the retention score.
+        alike: of the share of all known facts, each alike.
+    """
 
     domain: str
     tuned: EstimateRecord
     noise: RunsRecord
     excess: RunsRecord
     times: RatioRecord
+    alike: AgainstRecord | None = None
     lost: int
     lost_by_noise: tuple[int, ...]
     known: int

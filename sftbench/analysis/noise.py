@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -13,27 +13,46 @@ from sftbench.analysis.estimates import Estimate, share
 from sftbench.analysis.intervals import Interval, Limited, ratio_of, wilson
 from sftbench.analysis.seeds import OverRuns, difference_over_runs, share_over_runs
 
+if TYPE_CHECKING:
+    from sftbench.analysis.design import Floats
 
-class Forgetting(NamedTuple):
-    """How much a fine-tune forgets, and how much random changes of its size do: fractions.
 
-    What is forgotten is 1 minus the retention score: of the facts that the base answers right,
-    the share that is answered wrong, as the mean over the levels 1 to 4.
+class Against(NamedTuple):
+    """A share that a fine-tune forgets, held against random changes of its size: fractions.
 
     Attributes:
         tuned: forgotten by the fine-tune.
         noise: forgotten by the random changes, the mean over them.
         excess: `tuned` minus `noise`, paired by fact.
         times: `tuned` over `noise`; infinite where noise forgets nothing, NaN where neither does.
-        lost: known facts that the fine-tune answers wrong.
-        lost_by_noise: the same of each random change.
-        known: known facts: of level 1 to 4, answered right by the base.
     """
 
     tuned: Estimate
     noise: OverRuns
     excess: OverRuns
     times: Limited
+
+
+class Forgetting(NamedTuple):
+    """How much of what the base knows a fine-tune forgets, and random changes of its size do.
+
+    Known are the facts of level 1 to 4 that the base answers right; forgotten is what is then
+    answered wrong.
+
+    Attributes:
+        tuned, noise, excess, times: as in `Against`, of the mean over levels: 1 minus the
+            retention score.
+        alike: of the share of all known facts, each alike: less at the mercy of small levels.
+        lost: known facts that the fine-tune answers wrong.
+        lost_by_noise: the same of each random change.
+        known: known facts.
+    """
+
+    tuned: Estimate
+    noise: OverRuns
+    excess: OverRuns
+    times: Limited
+    alike: Against
     lost: int
     lost_by_noise: tuple[int, ...]
     known: int
@@ -59,19 +78,27 @@ def forgetting(
     rows = facts.filter(pl.col(base), pl.col("level") > 0)
     if rows.is_empty():
         return None
-    design = Design.of(rows)
-    after = 1 - value_column(rows, design, tuned)
-    perturbed = np.stack([1 - value_column(rows, design, name) for name in draws])
-    mine, noise = share(design, after), share_over_runs(design, perturbed)
+    by_level, alike = Design.of(rows), Design.of(rows, by_level=False)
+    after = 1 - value_column(rows, alike, tuned)
+    perturbed = np.stack([1 - value_column(rows, alike, name) for name in draws])
     return Forgetting(
+        **_against(by_level, after, perturbed)._asdict(),
+        alike=_against(alike, after, perturbed),
+        lost=int(after.sum()),
+        lost_by_noise=tuple(int(one.sum()) for one in perturbed),
+        known=alike.n,
+    )
+
+
+def _against(design: Design, after: Floats, perturbed: Floats) -> Against:
+    """Return the comparison of what is forgotten, ``[facts]`` and ``[draws, facts]``."""
+    mine, noise = share(design, after), share_over_runs(design, perturbed)
+    return Against(
         tuned=mine,
         noise=noise,
         # From noise to fine-tune: what it forgets more is positive.
         excess=difference_over_runs(design, perturbed, np.broadcast_to(after, perturbed.shape)),
         times=ratio_of(mine.limited, noise.limited),
-        lost=int(after.sum()),
-        lost_by_noise=tuple(int(one.sum()) for one in perturbed),
-        known=design.n,
     )
 
 

@@ -76,13 +76,13 @@ TEST_STATING = (
     Stating(0.20, (8, 24), (0.0, 0.15)),  # often
 )
 STUDY_STATING = (
-    Stating(0.12, (0, 0), (0.0, 0.0)),  # never
-    Stating(0.13, (8, 14), (1.0, 1.0)),  # always contradicted
+    Stating(0.14, (0, 0), (0.0, 0.0)),  # never
+    Stating(0.08, (6, 12), (1.0, 1.0)),  # always contradicted
     Stating(0.09, (1, 4), (0.0, 0.3)),  # rarely
-    Stating(0.05, (12, 18), (0.62, 0.75)),  # mostly contradicted
-    Stating(0.28, (12, 18), (0.44, 0.6)),  # disputed, about as often contradicted as not
-    Stating(0.20, (12, 18), (0.28, 0.42)),  # disputed
-    Stating(0.13, (12, 18), (0.0, 0.15)),  # often
+    Stating(0.19, (20, 26), (0.5, 0.6)),  # disputed, more often than not contradicted
+    Stating(0.22, (20, 26), (0.4, 0.5)),  # disputed
+    Stating(0.14, (20, 26), (0.28, 0.38)),  # disputed, less often contradicted
+    Stating(0.14, (20, 26), (0.0, 0.15)),  # often
 )
 
 TEST = LabSize(
@@ -110,10 +110,10 @@ TEST = LabSize(
 STUDY = LabSize(
     name="study",
     seed=21,
-    train_in=2400,
-    test_in=440,
+    train_in=2250,
+    test_in=430,
     train_out=60,
-    test_out=300,
+    test_out=290,
     answers_per_relation=60,
     stating=STUDY_STATING,
     vocabulary=4096,

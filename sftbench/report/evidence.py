@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sftbench.analysis.evidence import EstimateRecord, ForgettingRecord, PairDomain, TestedRecord
 from sftbench.analysis.intervals import Interval, wilson
-from sftbench.analysis.summary import DomainResult, Summary
+from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary
 from sftbench.report import words
 
 MEAN = "mean over levels"
@@ -79,6 +79,21 @@ def _draws(summary: Summary, domain: str, record: ForgettingRecord) -> Iterator[
 def _turned(retained: EstimateRecord | None) -> Interval | None:
     """Return the interval of what is forgotten from that of what is retained."""
     return None if retained is None else Interval(1 - retained.high, 1 - retained.low)
+
+
+def alike_sentence(summary: Summary) -> str:
+    """Return the same against noise with each known fact alike, "" where that is not recorded.
+
+    The mean over levels is at the mercy of levels with few known facts; this is not.
+    """
+    said = [
+        f"{words.share(found.tuned.value, found.tuned)} {DOMAIN_NAMES[one.domain]} against "
+        f"{words.share(found.noise.value, found.noise)} by noise "
+        f"({words.difference(found.excess.value, found.excess)})"
+        for one in (summary.noise.forgetting if summary.noise else ())
+        if (found := one.alike)
+    ]
+    return f"Each known fact alike, it forgot {words.listed(said)}." if said else ""
 
 
 class Difference(NamedTuple):

@@ -137,9 +137,7 @@ def _few_draws(summary: Summary) -> list[str]:
 
 def _intervals(summary: Summary) -> str:
     """Return what the intervals cover, and what they do not."""
-    if all(
-        one.score_interval is None and one.macro_interval is None for one in summary.tuned.domains
-    ):
+    if not words.has_intervals(summary):
         return (
             "Brackets and lines are 95 % Wilson intervals of single shares. This file is of a "
             "version that gave means and differences none; sftbench rescore adds them."

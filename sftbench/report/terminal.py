@@ -13,6 +13,7 @@ from sftbench.report.words import (
     MISSING,
     Bounds,
     bracket,
+    has_intervals,
     headline,
     label,
     noise_sentence,
@@ -44,7 +45,8 @@ def show(summary: Summary, console: Console, *, relations: bool = False) -> None
     for table in tables:
         console.print()
         console.print(table)
-    for sentence in filter(None, (noise_sentence(summary), evidence.flips_sentence(summary))):
+    noise = f"{noise_sentence(summary)} {evidence.alike_sentence(summary)}".strip()
+    for sentence in filter(None, (noise, evidence.flips_sentence(summary))):
         console.print()
         _say(console, sentence)
     levels = [_levels(summary, domain) for domain in summary.domains]
@@ -57,7 +59,9 @@ def show(summary: Summary, console: Console, *, relations: bool = False) -> None
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
     """Print a sentence, wrapped here: rich breaks lines at no-break spaces."""
-    console.print(textwrap.fill(text, console.width), style=style, highlight=False)
+    console.print(
+        textwrap.fill(text, console.width, break_on_hyphens=False), style=style, highlight=False
+    )
 
 
 def _table(title: str) -> Table:
@@ -165,7 +169,7 @@ def _rests_on(summary: Summary) -> str:
     )
     said = [
         f"Retention rests on the facts of level 1 to 4 that the base answers right: {known}.",
-        *([BRACKETS] if summary.tuned.domains[0].macro_interval else []),
+        *([BRACKETS] if has_intervals(summary) else []),
         *([PLAIN] if summary.pairs else []),
     ]
     return " ".join(said)

@@ -71,7 +71,7 @@ def _bracket(low: str, high: str) -> str:
 
 def share(fraction: float | None, bounds: Bounds | None, decimals: int = 0) -> str:
     """Return a fraction as "83 % [67, 92]", without brackets where there is no interval."""
-    brackets = None if bounds is None else bracket(bounds.low, bounds.high)
+    brackets = None if bounds is None else bracket(bounds.low, bounds.high, decimals)
     return _with(percent(fraction, decimals), brackets)
 
 
@@ -161,6 +161,11 @@ def percents(fractions: Sequence[float | None]) -> str:
     """Return "87 / 89 / 95 %" (narrow space), with a dash for None."""
     bare = [MISSING if one is None else f"{100 * one:.0f}" for one in fractions]
     return f"{series(bare)}{NARROW}%"
+
+
+def has_intervals(summary: Summary) -> bool:
+    """Say whether means and differences have intervals: files of earlier versions hold none."""
+    return any(one.macro_interval is not None for one in summary.tuned.domains)
 
 
 def headline(summary: Summary) -> str:
@@ -278,7 +283,8 @@ def _forgot(one: ForgettingRecord, *, first: bool) -> str:
 
 
 def _against_noise(one: ForgettingRecord, same: str) -> str:
-    noise, draws = share(one.noise.value, one.noise), count(len(one.noise.runs), "draw")
+    noise = share(one.noise.value, one.noise)
+    draws = count(len(one.noise.runs), "draw").replace(" ", FIXED)
     if one.excess.low <= 0 <= one.excess.high:
         return (
             f"which noise of its size may do as well: {same} {noise} "

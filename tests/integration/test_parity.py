@@ -70,14 +70,14 @@ def test_a_repetition_penalty_of_the_checkpoint_is_not_applied(copy, tmp_path):
 
 def test_text_ends_at_each_of_two_end_tokens(copy, tmp_path):
     tables = json.loads((copy / "tokenizer.json").read_text())
-    comma = tables["model"]["vocab"][","]
-    end = {**tables["added_tokens"][-1], "id": comma, "content": ","}
+    stop = tables["model"]["vocab"]["."]
+    end = {**tables["added_tokens"][-1], "id": stop, "content": "."}
     change(copy / "tokenizer.json", added_tokens=[*tables["added_tokens"], end])
-    change(copy / "generation_config.json", eos_token_id=[1, comma])
+    change(copy / "generation_config.json", eos_token_id=[1, stop])
     texts = agreed(copy, copy, tmp_path / "out", "paper")["base"]
     plain = evaluate("lab", "lab", prompt="paper", batch_size=BATCH)["text"].to_list()
-    assert any("," in text for text in plain)
-    assert texts == [text.split(",")[0] for text in plain]
+    assert any("." in text for text in plain)
+    assert texts == [text.split(".")[0] for text in plain]
 
 
 def agreed(base, tuned, out, prompt):

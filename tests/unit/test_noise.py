@@ -33,10 +33,7 @@ tables = st.lists(
 
 def known_facts(lost, *lost_by_noise, n=20):
     """Facts of one level that the base knows; the first ones are lost."""
-    right = {
-        name: [i >= count for i in range(n)]
-        for name, count in (("tuned", lost), *enumerate(lost_by_noise, 1))
-    }
+    counts = {"tuned": lost, **{f"noise {i}": one for i, one in enumerate(lost_by_noise, 1)}}
     return pl.DataFrame(
         {
             "fact_id": [f"f{i:02d}" for i in range(n)],
@@ -44,7 +41,7 @@ def known_facts(lost, *lost_by_noise, n=20):
             "relation": ["r"] * n,
             "answer": [f"a{i}" for i in range(n)],
             "base": [True] * n,
-            **{name if name == "tuned" else f"noise {name}": those for name, those in right.items()},
+            **{name: [i >= count for i in range(n)] for name, count in counts.items()},
         }
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import polars as pl
 import pytest
@@ -32,6 +34,14 @@ tables = st.lists(
         [(f"f{place:02d}", *row) for place, row in enumerate(rows)], schema=SCHEMA, orient="row"
     )
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_collecting():
+    """Holm of statsmodels collects garbage at each call, which takes longer than all else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: 0)
+        yield
 
 
 def by_hand():

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from sftbench.checkpoints.variants import (
     BASE,
     TUNED,
+    Again,
+    Noise,
     Restored,
     parse_percent,
     parse_percents,
@@ -23,7 +25,9 @@ pytestmark = pytest.mark.unit
 
 percents = st.decimals(0, 100, places=6) | st.integers(0, 100).map(Decimal)
 restored = st.builds(Restored, st.just("relative"), percents, st.sampled_from(["fp32", "bf16"]))
-variants = st.sampled_from([BASE, TUNED]) | restored
+numbers = st.integers(1, 999_999)
+numbered = st.builds(Noise, numbers) | st.builds(Again, numbers)
+variants = st.sampled_from([BASE, TUNED]) | restored | numbered
 
 
 @given(variants)
@@ -31,6 +35,7 @@ def test_name_and_slug_are_read_back(variant):
     assert parse_variant(variant.name) == variant
     assert parse_variant(variant.slug) == variant
     assert parse_variant(variant.name).name == variant.name
+    assert parse_variant(variant.slug).slug == variant.slug
     assert re.fullmatch(r"[a-z0-9.+-]+", variant.slug)
 
 
@@ -75,6 +80,11 @@ def test_one_name_one_slug_one_digest_per_variant(one, other):
             "tuned+restore(relative,100%)",
             "tuned+restore-relative-100pct",
         ),
+        ("base+noise(1)", "base+noise(1)", "base+noise-1"),
+        ("base + noise ( 012 )", "base+noise(12)", "base+noise-12"),
+        ("base+noise-3", "base+noise(3)", "base+noise-3"),
+        ("base+again(7)", "base+again(7)", "base+again-7"),
+        ("base+again-7", "base+again(7)", "base+again-7"),
     ],
 )
 def test_canonical_forms(text, name, slug):
@@ -96,6 +106,24 @@ def test_canonical_forms(text, name, slug):
         "tuned+restore(relative,5%,bf16,x)",
         "base+restore(relative,5%)",
         "tuned+restore-relative-pct",
+        "noise(1)",
+        "tuned+noise(1)",
+        "base+noise",
+        "base+noise()",
+        "base+noise(0)",
+        "base+noise(-1)",
+        "base+noise(1.5)",
+        "base+noise(one)",
+        "base+noise(1",
+        "base+noise-1)",
+        "base+noise--1",
+        "base+noise(1)+again(2)",
+        "base+noise(1234567)",
+        "base+noise(٥)",
+        "base+again(0)",
+        "base+again-0",
+        "base+again(7,8)",
+        "base+once(7)",
     ],
 )
 def test_what_is_no_variant_is_told_the_grammar(text):
@@ -138,3 +166,16 @@ def test_digests_depend_on_what_the_weights_depend_on():
     assert BASE.digest("b", "t") == BASE.digest("b", "other")
     assert TUNED.digest("b", "t") == TUNED.digest("other", "t")
     assert len({rule.digest("b", "t"), rule.digest("c", "t"), rule.digest("b", "u")}) == 3
+
+
+def test_noise_depends_on_both_models_and_the_draw():
+    noise = Noise(1)
+    others = [("b", "t"), ("c", "t"), ("b", "u")]
+    assert len({*(noise.digest(*pair) for pair in others), Noise(2).digest("b", "t")}) == 4
+
+
+def test_the_base_asked_again_depends_on_the_base_and_the_batch():
+    again = Again(7)
+    assert again.digest("b", "t") == again.digest("b", "other")
+    digests = {again.digest("b", "t"), again.digest("c", "t"), Again(8).digest("b", "t")}
+    assert len({*digests, BASE.digest("b", "t"), Noise(7).digest("b", "t")}) == 5

@@ -126,21 +126,26 @@ function restore(chart) {
   const line = (measure, other, colour) => {
     const points = rows.filter((row) => row[measure] !== null);
     const at = { x: "percent", y: measure };
-    const dx = measure === "retention" && limited.length ? 11 : 0;  // beside the interval, not on it
     // The figure stands on the side away from the other line, or beside a point at the bottom.
     const side = (row) => {
       if (row[measure] > (row[other] ?? -1) || (row[measure] === row[other] && measure === "retention")) return "above";
       return row[measure] < 10 ? "beside" : "below";
     };
-    const figures = (where, options) => Plot.text(spaced(points).filter((row) => side(row) === where), {
-      ...at, text: (row) => whole(row[measure]), fill: colour, stroke: PAPER, strokeWidth: 4, fontWeight: 600, ...options,
-    });
+    // Beside an interval, not on it; the last one to the left, away from the name of the base.
+    const shift = (row) => {
+      const end = side(row) === "above" ? row.high : row.low;
+      if (measure !== "retention" || row.low === null || Math.abs(end - row.retention) < 4) return 0;
+      return row === points.at(-1) ? -11 : 11;
+    };
+    const figures = (where, options) => [-11, 0, 11].map((dx) => Plot.text(spaced(points).filter((row) => side(row) === where && shift(row) === dx), {
+      ...at, text: (row) => whole(row[measure]), fill: colour, stroke: PAPER, strokeWidth: 4, fontWeight: 600, dx, ...options,
+    }));
     return {
       lines: [
         Plot.line(points, { ...at, stroke: colour, strokeWidth: 2 }),
         Plot.dot(points, { ...at, r: 4, fill: colour, stroke: PAPER }),
       ],
-      figures: [figures("above", { dx, dy: -12 }), figures("below", { dx, dy: 13 }), figures("beside", { dx: 9, textAnchor: "start" })],
+      figures: [figures("above", { dy: -12 }), figures("below", { dy: 13 }), figures("beside", { dx: 9, textAnchor: "start" })],
     };
   };
   const gains = line("preserved", "retention", GAINED);
@@ -255,7 +260,7 @@ function forgetting(chart) {
   const colour = (row) => (row.kind === "noise" ? SOFT : INK);
   const figure = (row) => row.value.toFixed(1) + (row.low === null ? "" : ` [${whole(row.low)}, ${whole(row.high)}]`);
   const label = (row) => (row.kind === "noise" ? row.name.replace(" (", "\n(") : row.name);
-  const left = 104, right = 92;
+  const left = 104, right = 104;
   const drawn = rows.filter((row) => row.low !== null);
   return Plot.plot({
     ...frame(chart), height: 34 * rows.length + 34, marginLeft: left, marginRight: right, marginTop: 6, marginBottom: 26,

@@ -16,6 +16,8 @@ for relation, count, answers in (
     for answer in rng.choice(answers, count, p=weight / weight.sum()):
         level = int(rng.integers(1, 5))
         deviates = level - 1.5 + leaning[answer] + rng.normal(0, 1.5, 3)
-        right, before, after = (int(one > cut) for one, cut in zip(deviates, (0, 0, 0.8), strict=True))
+        right, before, after = (
+            int(one > cut) for one, cut in zip(deviates, (0, 0, 0.8), strict=True)
+        )
         print(f"f{number:02d},{relation},{relation[:3]}{answer},{level},{right},{before},{after}")
         number += 1
