@@ -285,9 +285,9 @@ def forgetting(domain: str, tuned: float, noise: float, times: RatioRecord) -> F
     return ForgettingRecord(
         domain=domain,
         alike=AgainstRecord(
-            tuned=estimate(tuned / 2),
-            noise=runs(noise / 2, 0.0),
-            excess=runs((tuned - noise) / 2, -1.0),
+            tuned=estimate(tuned),
+            noise=runs(noise, 0.0),
+            excess=runs(tuned - noise, -1.0),
             times=times,
         ),
         tuned=estimate(tuned),

@@ -135,7 +135,7 @@ class ForgettingRecord(Record):
     noise: RunsRecord
     excess: RunsRecord
     times: RatioRecord
-    alike: AgainstRecord | None = None
+    alike: AgainstRecord
     lost: int
     lost_by_noise: tuple[int, ...]
     known: int

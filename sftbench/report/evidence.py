@@ -81,19 +81,18 @@ def _turned(retained: EstimateRecord | None) -> Interval | None:
     return None if retained is None else Interval(1 - retained.high, 1 - retained.low)
 
 
-def alike_sentence(summary: Summary) -> str:
-    """Return the same against noise with each known fact alike, "" where that is not recorded.
+def mean_sentence(summary: Summary) -> str:
+    """Return the same against noise as the mean over levels, "" without noise.
 
-    The mean over levels is at the mercy of levels with few known facts; this is not.
+    It is 1 minus the retention score, and at the mercy of levels with few known facts.
     """
     said = [
-        f"{words.share(found.tuned.value, found.tuned)} {DOMAIN_NAMES[one.domain]} against "
-        f"{words.share(found.noise.value, found.noise)} by noise "
-        f"({words.difference(found.excess.value, found.excess)})"
+        f"{words.share(one.tuned.value, one.tuned)} {DOMAIN_NAMES[one.domain]} against "
+        f"{words.share(one.noise.value, one.noise)} by noise "
+        f"({words.difference(one.excess.value, one.excess)})"
         for one in (summary.noise.forgetting if summary.noise else ())
-        if (found := one.alike)
     ]
-    return f"Each known fact alike, it forgot {words.listed(said)}." if said else ""
+    return f"As the mean over levels it forgot {words.listed(said)}." if said else ""
 
 
 class Difference(NamedTuple):

@@ -46,7 +46,7 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         verdict=words.verdict(summary),
         accuracy=words.accuracy_sentence(summary),
         noise=words.noise_sentence(summary),
-        alike=evidence.alike_sentence(summary),
+        noise_mean=evidence.mean_sentence(summary),
         flips=evidence.flips_sentence(summary),
         chance=evidence.chance(summary),
         chance_said=evidence.chance_sentence(summary),

@@ -45,7 +45,7 @@ def show(summary: Summary, console: Console, *, relations: bool = False) -> None
     for table in tables:
         console.print()
         console.print(table)
-    noise = f"{noise_sentence(summary)} {evidence.alike_sentence(summary)}".strip()
+    noise = f"{noise_sentence(summary)} {evidence.mean_sentence(summary)}".strip()
     for sentence in filter(None, (noise, evidence.flips_sentence(summary))):
         console.print()
         _say(console, sentence)

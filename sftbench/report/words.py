@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import NamedTuple, Protocol
 
-from sftbench.analysis.evidence import ForgettingRecord, PairDomain
+from sftbench.analysis.evidence import AgainstRecord, ForgettingRecord, PairDomain
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -275,14 +275,20 @@ def noise_sentence(summary: Summary) -> str:
 
 
 def _forgot(one: ForgettingRecord, *, first: bool) -> str:
-    forgotten = share(one.tuned.value, one.tuned)
+    """Return the facts forgotten, each known fact alike."""
+    found = one.alike
+    forgotten = f"{one.lost:,} of {one.known:,}"
     if first:
-        forgotten = f"the fine-tune forgot {forgotten} of what the base knew (mean over levels)"
+        forgotten = (
+            f"the fine-tune forgot {one.lost:,} of the {count(one.known, 'fact')} that the base "
+            "knew"
+        )
     same = "random changes of the same size forget" if first else "such changes forget"
-    return f"{DOMAIN_NAMES[one.domain]} {forgotten}, {_against_noise(one, same)}"
+    shown = share(found.tuned.value, found.tuned)
+    return f"{DOMAIN_NAMES[one.domain]} {forgotten} ({shown}), {_against_noise(found, same)}"
 
 
-def _against_noise(one: ForgettingRecord, same: str) -> str:
+def _against_noise(one: AgainstRecord, same: str) -> str:
     noise = share(one.noise.value, one.noise)
     draws = count(len(one.noise.runs), "draw").replace(" ", FIXED)
     if one.excess.low <= 0 <= one.excess.high:

@@ -35,9 +35,7 @@ class Counting(FakeEngine):
         advance: Advance | None = None,
     ) -> list[Completion]:
         self.sizes.append(len(prompts))
-        return super().greedy(
-            prompts, max_new_tokens=max_new_tokens, stop=stop, advance=advance
-        )
+        return super().greedy(prompts, max_new_tokens=max_new_tokens, stop=stop, advance=advance)
 
 
 def test_noise_joins_a_folder_and_is_not_asked_twice(compared: Compared, request_: Request) -> None:

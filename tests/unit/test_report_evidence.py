@@ -106,10 +106,10 @@ def test_the_sentences_hold_their_intervals() -> None:
 
 def test_noise_is_held_against_the_fine_tune_in_each_domain() -> None:
     assert plain(words.noise_sentence(with_evidence(full()))) == (
-        "In-domain the fine-tune forgot 29 % [19, 39] of what the base knew (mean over levels), "
+        "In-domain the fine-tune forgot 100 of the 200 facts that the base knew (29 % [19, 39]), "
         "2.9 times [1.4, 9.0] what random changes of the same size forget (10 % [0, 22], 3 draws); "
-        "out-of-domain 27 % [17, 37], which noise of its size may do as well: such changes forget "
-        "20 % [8, 32] (3 draws; difference +7 points [-5, +19])."
+        "out-of-domain 100 of 200 (27 % [17, 37]), which noise of its size may do as well: such "
+        "changes forget 20 % [8, 32] (3 draws; difference +7 points [-5, +19])."
     )
     assert words.noise_sentence(full()) == ""
     assert words.noise_sentence(with_noise(full())) == ""
@@ -134,17 +134,15 @@ def test_noise_without_a_bound_is_said_as_far_as_it_is_known(
     assert "Is the change real?" in page_of(summary)
 
 
-def test_each_fact_alike_is_held_against_noise_where_it_is_recorded() -> None:
+def test_the_mean_over_levels_is_held_against_noise_as_well() -> None:
     summary = with_evidence(full())
-    assert plain(evidence.alike_sentence(summary)) == (
-        "Each known fact alike, it forgot 14 % [4, 24] in-domain against 5 % [0, 17] by noise "
-        "(+9 points [-3, +21]) and 14 % [4, 24] out-of-domain against 10 % [0, 22] by noise "
-        "(+4 points [-8, +16])."
+    assert plain(evidence.mean_sentence(summary)) == (
+        "As the mean over levels it forgot 29 % [19, 39] in-domain against 10 % [0, 22] by noise "
+        "(+19 points [+7, +31]) and 27 % [17, 37] out-of-domain against 20 % [8, 32] by noise "
+        "(+7 points [-5, +19])."
     )
-    assert plain(evidence.alike_sentence(summary)) in seen(page_of(summary))
-    earlier = forgetting("in", 0.3, 0.1, NO_BOUND).model_copy(update={"alike": None})
-    assert evidence.alike_sentence(with_noise(full(), earlier)) == ""
-    assert evidence.alike_sentence(full()) == ""
+    assert plain(evidence.mean_sentence(summary)) in seen(page_of(summary))
+    assert evidence.mean_sentence(full()) == ""
 
 
 def test_the_forgotten_are_each_variant_then_noise_then_its_draws() -> None:
@@ -273,7 +271,8 @@ def test_the_caveats_say_what_intervals_cover_and_when_draws_are_few() -> None:
     assert not any("random change" in one for one in notes.caveats(summary))
     found = forgetting("in", 0.3, 0.1, NO_BOUND)
     noise = found.noise.model_copy(update={"runs": (0.1,)})
-    once = found.model_copy(update={"noise": noise, "lost_by_noise": (20,)})
+    alike = found.alike.model_copy(update={"noise": noise})
+    once = found.model_copy(update={"noise": noise, "alike": alike, "lost_by_noise": (20,)})
     few = with_noise(full(), once)
     assert any("With 1 random change of" in one for one in notes.caveats(few))
     assert evidence.forgotten(few, "in")[-2].name == "noise of its size (1 draw)"
@@ -319,7 +318,7 @@ def test_the_terminal_shows_differences_noise_and_the_paper_in_80_columns() -> N
     assert re.search(r"in, all facts +500 +-8\.4 \[-14\.4, -2\.4\] +98 +56 +0\.012", text)
     assert re.search(r"out, mean over levels +500 +-10\.0 \[-17\.0, -3\.0\] +– +– +–", text)
     assert re.search(r"tuned +(40\.0 +){6}\[32, 48\]", text)
-    assert "In-domain the fine-tune forgot 29 % [19, 39]" in text
+    assert "In-domain the fine-tune forgot 100 of the 200" in text
     assert "0 of 209 answers flipped" in text
     flat = " ".join(text.split())
     assert "Brackets hold 95 % intervals." in flat
