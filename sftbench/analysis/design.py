@@ -129,13 +129,18 @@ class Design:
         apart = values - self.means(values)[self.level]
         contributions = self.weights * apart
         variance = self._variance(self._added(contributions))
-        alone = float((self.weights**2 * self._variance_in_level(values)[self.level]).sum())
+        alone = self.alone(values)
         deff = max(1.0, variance / alone) if alone > 0 else 1.0
         return Spread(variance, deff, self._df(deff))
 
-    def _variance_in_level(self, values: Floats) -> Floats:
-        """Return the variance of the values within each level, ``[levels]``."""
-        return np.maximum(0.0, self.means(values * values) - self.means(values) ** 2)
+    def alone(self, values: Floats) -> float:
+        """Return the variance of the mean over levels if all facts were independent.
+
+        Args:
+            values: of each fact, ``[facts]``.
+        """
+        in_level = np.maximum(0.0, self.means(values * values) - self.means(values) ** 2)
+        return float((in_level / self.sizes).sum()) / len(self.levels) ** 2
 
     def _variance(self, totals: Floats) -> float:
         """Return the variance of the sum of the clusters' totals, ``[clusters]``."""

@@ -156,10 +156,12 @@ def _retention(facts: pl.DataFrame, first: str, second: str, known: str) -> Esti
 def smallest_seen(changed: Sequence[int], n: Sequence[int], estimate: Estimate) -> float | None:
     """Return the smallest true difference whose interval would exclude 0 with 80 % probability.
 
-    Solves ``difference = (t_0.975 + t_0.8) * standard error``, where the standard error is that of
-    a paired difference with the share of changed facts seen here (with one changed and one
-    unchanged fact added to each level, so that no change at all is not taken for certainty), or,
-    if more, with as many as the difference itself takes.
+    Solves ``difference = t_0.975 * se_0 + t_0.8 * se`` (Connor 1987, Biometrics 43:207): the
+    interval excludes 0 by the standard error that there is under no difference, and how far the
+    observed one scatters is told by that under the true one. Both are those of a paired
+    difference with the share of changed facts seen here (with one changed and one unchanged fact
+    added to each level, so that no change at all is not taken for certainty), or, if more, with
+    as many as the difference itself takes.
 
     Args:
         changed: facts of each level that changed.
@@ -174,13 +176,13 @@ def smallest_seen(changed: Sequence[int], n: Sequence[int], estimate: Estimate) 
 
     sizes = floats(n)
     shares = (floats(changed) + 1) / (sizes + 2)
-    reach = stdtrit(estimate.df, (1 + CONFIDENCE) / 2) + stdtrit(estimate.df, POWER)
-    factor = reach**2 * estimate.deff / len(sizes) ** 2
+    excluded, seen = (stdtrit(estimate.df, one) for one in ((1 + CONFIDENCE) / 2, POWER))
+    unit = estimate.deff / len(sizes) ** 2
 
     def excess(true: float) -> float:
-        variance = np.maximum(0.0, np.maximum(shares, true) - true**2) / sizes
-        return float(true**2 - factor * variance.sum())
+        changing = np.maximum(shares, true)
+        under_none = unit * float((changing / sizes).sum())
+        under_true = unit * float((np.maximum(0.0, changing - true**2) / sizes).sum())
+        return float(true - excluded * np.sqrt(under_none) - seen * np.sqrt(under_true))
 
-    # At a difference of 1 nothing is uncertain any more; one fact alone shows nothing.
-    edge = 1 - 1 / (2 * float(sizes.sum()))
-    return float(brentq(excess, 0.0, edge)) if excess(edge) > 0 else None
+    return float(brentq(excess, 0.0, 1.0)) if excess(1.0) > 0 else None

@@ -73,7 +73,7 @@ def share_over_runs(design: Design, right: Floats) -> OverRuns:
     variance = _variance(design, right)
     mean = right.mean(axis=0)
     shares = design.means(mean)
-    n = _effective(design, variance, shares * (1 - shares), len(right))
+    n = _effective(design, variance, mean, shares * (1 - shares))
     bounds = mean_share(shares * n, n, q=quantile(variance.df))
     return _over_runs(design, variance, bounds, lowest=0.0)
 
@@ -90,7 +90,8 @@ def difference_over_runs(design: Design, before: Floats, after: Floats) -> OverR
     changes = after - before
     variance = _variance(design, changes)
     gained, lost = (design.means(floats(one).mean(axis=0)) for one in (changes > 0, changes < 0))
-    n = _effective(design, variance, gained + lost - (gained - lost) ** 2, len(changes))
+    spread = gained + lost - (gained - lost) ** 2
+    n = _effective(design, variance, changes.mean(axis=0), spread)
     bounds = mean_difference(gained * n, lost * n, n, q=quantile(variance.df))
     return _over_runs(design, variance, bounds, lowest=-1.0)
 
@@ -118,15 +119,22 @@ def _variance(design: Design, values: Floats) -> _Variance:
     return _Variance(whole, max(1.0, whole**2 / noise) if noise else facts.df, runs, within)
 
 
-def _effective(design: Design, variance: _Variance, spread: Floats, count: int) -> Floats:
+def _effective(design: Design, variance: _Variance, mean: Floats, spread: Floats) -> Floats:
     """Return the effective number of facts in each level, ``[levels]``.
 
-    So many independent facts, asked once, would give the variance. At most as many as were asked
-    in all runs.
+    So many independent facts, asked once, would give the variance. The variance counts at least
+    as what independent facts with these means over runs would have: as for one run, nothing is
+    gained from strata.
+
+    Args:
+        design: the facts.
+        variance: of the mean over runs.
+        mean: value of each fact, the mean over runs, ``[facts]``.
+        spread: variance of one answer in each level, ``[levels]``.
     """
-    alone = float((spread / design.sizes).sum()) / len(design.levels) ** 2
-    deff = variance.whole / alone if alone > 0 else 1.0
-    return design.sizes / max(deff, 1 / count)
+    once = float((spread / design.sizes).sum()) / len(design.levels) ** 2
+    least = max(variance.whole, design.alone(mean))
+    return design.sizes * (once / least) if once > 0 and least > 0 else design.sizes
 
 
 def _over_runs(design: Design, variance: _Variance, bounds: Interval, *, lowest: float) -> OverRuns:

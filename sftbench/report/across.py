@@ -41,7 +41,7 @@ def pair_tables(pair: PairResult) -> Iterator[Table]:
     for one in pair.domains:
         table = _table(
             f"{DOMAIN_NAMES[one.domain].capitalize()}: second minus first, percentage points",
-            "", "n", "first", "second", "lost", "gained", "difference", "p", "Holm", "seen from",
+            "", "n", "1st", "2nd", "lost", "gained", "difference", "p", "Holm", "seen",
         )  # fmt: skip
         for tested in (one.facts, *one.levels):
             table.add_row(*_tested(tested))
@@ -57,7 +57,7 @@ def _tested(one: TestedRecord) -> list[str]:
         words.points((one.kept + one.gained) / one.n),
         f"{one.lost:,}",
         f"{one.gained:,}",
-        f"{words.signed(one.difference.value)} {words.signed_bracket(one.difference)}",
+        f"{words.signed(one.difference.value)} {words.signed_bracket(one.difference, 0)}",
         words.p_value(one.p),
         "" if one.level is None else words.p_value(one.p_holm),
         words.points(one.smallest),
@@ -65,19 +65,20 @@ def _tested(one: TestedRecord) -> list[str]:
 
 
 def _means(table: Table, one: PairDomain) -> None:
-    figures = [("mean over levels", one.macro, one.macro_smallest)]
+    figures = [("mean", one.macro, one.macro_smallest)]
     if one.retention is not None:
         figures.append(("retention", one.retention, None))
     for name, found, smallest in figures:
-        difference = f"{words.signed(found.value)} {words.signed_bracket(found)}"
+        difference = f"{words.signed(found.value)} {words.signed_bracket(found, 0)}"
         seen = words.points(smallest) if smallest is not None else ""
         table.add_row(name, f"{found.n:,}", "", "", "", "", difference, "", "", seen)
 
 
 PAIR_LEGEND = (
     "Brackets: 95 % intervals, facts of one answer hanging together. p: exact, answers of whole "
-    "clusters exchanged; Holm: over the levels. Seen from: the smallest true difference that so "
-    "many facts show with 80 % probability."
+    "clusters exchanged; Holm: over the levels. Seen: the smallest true difference that so many "
+    "facts show with 80 % probability. Mean: over levels, each alike; retention: of the facts of "
+    "level 1 to 4 that the base answers right."
 )
 
 
@@ -91,7 +92,7 @@ def runs_table(title: str, rows: list[tuple[str, RunsRecord, bool]]) -> Table:
     table = _table(title, "%", "mean", "each run", "between", "within", "these facts", "n")
     for name, found, is_difference in rows:
         shown = words.signed if is_difference else words.points
-        brackets = words.signed_bracket if is_difference else _bracket
+        brackets = _signed_bracket if is_difference else _bracket
         table.add_row(
             name,
             f"{shown(found.value)} {brackets(found)}",
@@ -112,7 +113,11 @@ RUNS_LEGEND = (
 
 
 def _bracket(bounds: words.Bounds) -> str:
-    return words.bracket(bounds.low, bounds.high, 1)
+    return words.bracket(bounds.low, bounds.high)
+
+
+def _signed_bracket(bounds: words.Bounds) -> str:
+    return words.signed_bracket(bounds, 0)
 
 
 def mastery_table(found: MasteryChangeRecord) -> Table:

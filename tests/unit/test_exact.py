@@ -25,7 +25,7 @@ changed_facts = st.lists(
 
 @pytest.fixture(scope="module", autouse=True)
 def _without_collecting():
-    """Holm of statsmodels collects garbage at each call, which takes longer than all else."""
+    """The Holm of statsmodels collects garbage at each call, which takes longer than all else."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gc, "collect", lambda: 0)
         yield
