@@ -77,8 +77,8 @@ def read_lab(path: Path) -> Lab:
 def build_lab(size: LabSize, output: Path) -> Lab:
     """Build the lab of a size in `output`; the folder appears whole or not at all.
 
-    The same size gives the same world and text everywhere, and the same weights on one machine
-    with the same number of threads.
+    The same size gives the same world and text everywhere, and the same weights on one kind of
+    processor, whatever the number of threads.
 
     Raises:
         SftbenchError: `output` is not free.
