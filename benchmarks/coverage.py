@@ -28,7 +28,7 @@ import polars as pl
 from scipy.special import ndtri
 
 from sftbench.analysis.design import Design
-from sftbench.analysis.estimates import difference, share
+from sftbench.analysis.estimates import Estimate, difference, share
 from sftbench.analysis.exact import holm, mcnemar, sign_flip
 from sftbench.analysis.mastery_change import mastery_change
 from sftbench.analysis.noise import forgetting
@@ -125,6 +125,18 @@ def _wald(value: float, variance: float, truth: float) -> float:
     return float(abs(value - truth) <= 1.96 * math.sqrt(variance))
 
 
+def _methods(found: Estimate, independent: float, truth: float) -> dict[str, float]:
+    """Return what each method makes of an estimate and of the variance of independent facts."""
+    return {
+        "ours": _covers(found.low, found.high, truth),
+        "too low": float(found.high < truth),
+        "too high": float(found.low > truth),
+        "width": 100 * (found.high - found.low),
+        "± 1.96 se, independent": _wald(found.value, independent, truth),
+        "± 1.96 se, clustered": _wald(found.value, found.se**2, truth),
+    }
+
+
 def shares(world: World, rng: Random) -> dict[str, float]:
     """Return whether intervals of a mean over levels hold the truth."""
     _, design = world.draw(rng)
@@ -133,14 +145,7 @@ def shares(world: World, rng: Random) -> dict[str, float]:
     found = share(design, right)
     p = design.means(right)
     plain = float((p * (1 - p) / design.sizes).sum()) / len(p) ** 2
-    return {
-        "ours": _covers(found.low, found.high, truth),
-        "too low": float(found.high < truth),
-        "too high": float(found.low > truth),
-        "width": 100 * (found.high - found.low),
-        "± 1.96 se, independent": _wald(found.value, plain, truth),
-        "± 1.96 se, clustered": _wald(found.value, found.se**2, truth),
-    }
+    return _methods(found, plain, truth)
 
 
 def _pair(
@@ -163,14 +168,7 @@ def differences(world: World, rng: Random) -> dict[str, float]:
     change = design.means(after - before)
     changed = design.means(np.abs(after - before))
     plain = float(((changed - change**2) / design.sizes).sum()) / len(change) ** 2
-    return {
-        "ours": _covers(found.low, found.high, truth),
-        "too low": float(found.high < truth),
-        "too high": float(found.low > truth),
-        "width": 100 * (found.high - found.low),
-        "± 1.96 se, independent": _wald(found.value, plain, truth),
-        "± 1.96 se, clustered": _wald(found.value, found.se**2, truth),
-    }
+    return _methods(found, plain, truth)
 
 
 def no_difference(world: World, rng: Random) -> dict[str, float]:
