@@ -1,4 +1,4 @@
-"""vLLM on SmolLM2, in bfloat16 where the processor has it, one start: agreement within noise, half characters, a swap."""
+"""vLLM on SmolLM2 (bfloat16 where it is native), one start: agreement, half characters, a swap."""
 
 import pytest
 import torch
