@@ -8,6 +8,8 @@ import polars as pl
 
 from sftbench.analysis.evidence import (
     AgainstRecord,
+    ChangeRecord,
+    DifferenceRecord,
     EstimateRecord,
     FlipsRecord,
     ForgettingRecord,
@@ -278,26 +280,34 @@ def forgetting(domain: str, tuned: float, noise: float, times: RatioRecord) -> F
         found = estimate(value, 0.12, least=least)
         return RunsRecord(
             value=value, runs=(value - 0.02, value, value + 0.02), between=0.02, within=0.04,
-            se=0.05, df=3.0, low=found.low, high=found.high,
+            se=0.05, low=found.low, high=found.high,
             these_facts=IntervalRecord(low=found.low, high=found.high), n=200, clusters=150,
         )  # fmt: skip
 
-    return ForgettingRecord(
-        domain=domain,
-        alike=AgainstRecord(
-            tuned=estimate(tuned),
-            noise=runs(noise, 0.0),
-            excess=runs(tuned - noise, -1.0),
-            times=times,
-        ),
+    gap = tuned - noise
+    against = AgainstRecord(
         tuned=estimate(tuned),
         noise=runs(noise, 0.0),
-        excess=runs(tuned - noise, -1.0),
+        correlation=0.2,
+        excess=DifferenceRecord(value=gap, low=gap - 0.12, high=gap + 0.12),
         times=times,
+    )
+    return ForgettingRecord(
+        domain=domain,
+        alike=against,
+        **dict(against),
         lost=100,
         lost_by_noise=(16, 20, 24),
         known=200,
     )
+
+
+def random_change(draw: int, ratio: float) -> ChangeRecord:
+    """Return what a random change came to."""
+    return ChangeRecord(
+        variant=f"base+noise({draw})", norm=2.0 * ratio, update=2.0, ratio=ratio, tensors=9,
+        dtype="bfloat16", numpy="2.0",
+    )  # fmt: skip
 
 
 def mastery() -> MasteryChangeRecord:
@@ -308,12 +318,13 @@ def mastery() -> MasteryChangeRecord:
             n=100.5,
             levelled=0.24 * level,
             before=0.22 * level + 0.01,
-            chance=RateRecord(value=0.01 - 0.02 * level, se=0.01, low=-0.08, high=0.012),
+            chance=RateRecord(
+                value=0.01 - 0.02 * level, se=0.01, low=-0.08, high=0.012, clusters=60, df=40.0
+            ),
         )
         for level in range(5)
     ]
-    rate = RateRecord(value=0.0, se=0.0, low=0.0, high=0.0)
-    every = LevelChangeRecord(level=None, n=502.5, levelled=0.4, before=0.4, chance=rate)
+    every = LevelChangeRecord(level=None, n=502.5, levelled=0.4, before=0.4, chance=None)
     return MasteryChangeRecord(
         levels=(*levels, every), moved_by_chance=0.25, moved=None, facts=500, draws=(8, 8)
     )
@@ -339,6 +350,7 @@ def _limited(result: DomainResult) -> DomainResult:
             "score_interval": None if found.score is None else estimate(found.score),
             "kept_interval": estimate(found.kept / found.known) if found.known else None,
             "gain_interval": estimate(56 / 1234, 0.01, n=1234),
+            "facts_interval": estimate(0.4, 0.05, n=result.n),
         }
     )
 
@@ -349,6 +361,7 @@ def with_evidence(summary: Summary) -> Summary:
     return limited.model_copy(
         update={
             "noise": NoiseResult(
+                changes=tuple(random_change(draw, ratio) for draw, ratio in ((1, 0.999), (2, 1.0))),
                 forgetting=(
                     forgetting("in", 0.29, 0.1, RatioRecord(value=2.9, low=1.4, high=9.04)),
                     forgetting("out", 0.27, 0.2, RatioRecord(value=1.35, low=0.7, high=None)),

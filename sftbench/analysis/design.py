@@ -45,7 +45,8 @@ class Design:
         levels: the levels that have facts, ascending.
         level: place in `levels` of each fact, ``[facts]``.
         cluster: cluster of each fact, 0, 1, ..., ``[facts]``.
-        stratum: stratum of each cluster, 0, 1, ..., ``[clusters]``.
+        stratum: stratum of each cluster, 0, 1, ..., ``[clusters]``; one for all where every
+            relation has a single cluster.
     """
 
     fact_ids: pl.Series
@@ -74,12 +75,16 @@ class Design:
             cluster=pl.struct("relation", "answer").rank("dense") - 1,
         )
         pairs = kinds.unique("cluster").sort("cluster")
+        stratum = pairs["relation"].to_numpy().astype(np.intp)
+        if len(set(stratum)) == len(stratum):
+            # No relation has two answers that could show how answers vary: they show it together.
+            stratum = np.zeros_like(stratum)
         return cls(
             fact_ids=rows["fact_id"],
             levels=tuple(sorted(int(level) for level in levels.unique())),
             level=(levels.rank("dense") - 1).to_numpy().astype(np.intp),
             cluster=kinds["cluster"].to_numpy().astype(np.intp),
-            stratum=pairs["relation"].to_numpy().astype(np.intp),
+            stratum=stratum,
         )
 
     @property
@@ -121,15 +126,18 @@ class Design:
         with replacement (Särndal, Swensson and Wretman 1992, section 5.5; R's `survey` computes
         the same): each fact contributes its weight times its distance from the mean of its level,
         contributions add up within a cluster, and clusters vary within their stratum. A stratum
-        with one cluster is held against 0, the mean of all contributions.
+        with one cluster is held against 0, the mean of all contributions. A single cluster shows
+        nothing of how clusters vary: its facts are taken to hang together completely.
 
         Args:
             values: of each fact, ``[facts]``.
         """
+        alone = self.alone(values)
+        if self.clusters == 1:
+            return Spread(alone * self._most, self._most, 1.0)
         apart = values - self.means(values)[self.level]
         contributions = self.weights * apart
         variance = self._variance(self._added(contributions))
-        alone = self.alone(values)
         deff = max(1.0, variance / alone) if alone > 0 else 1.0
         return Spread(variance, deff, self._df(deff))
 
@@ -160,6 +168,12 @@ class Design:
         """Return the sums of squared weights and the squared sums of weights, ``[clusters]``."""
         return self._added(self.weights**2), self._added(self.weights) ** 2
 
+    @property
+    def _most(self) -> float:
+        """Return the design effect if the facts of a cluster hung together completely."""
+        squares, sums = self._together
+        return float(sums.sum() / squares.sum())
+
     def _added(self, values: Floats) -> Floats:
         """Return the sums over the facts of each cluster, ``[clusters]``."""
         return np.bincount(self.cluster, values, self.clusters).astype(float)
@@ -172,8 +186,7 @@ class Design:
         (Bell and McCaffrey 2002, for means within strata).
         """
         squares, sums = self._together
-        most = float(sums.sum() / squares.sum())
-        shared = min(1.0, (deff - 1) / (most - 1)) if most > 1 else 0.0
+        shared = min(1.0, (deff - 1) / (self._most - 1)) if self._most > 1 else 0.0
         expected = (1 - shared) * squares + shared * sums
         count = self._clusters_in_stratum
         total = np.bincount(self.stratum, expected)

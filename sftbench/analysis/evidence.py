@@ -73,11 +73,16 @@ class PairDomain(Record):
 
 
 class PairResult(Record):
-    """Two variants on the same facts, by name; differences are second minus first."""
+    """Two variants on the same facts, by name; differences are second minus first.
+
+    Attributes:
+        notes: what a reader must know of how the two were asked, one sentence each.
+    """
 
     first: str
     second: str
     domains: tuple[PairDomain, ...]
+    notes: tuple[str, ...] = ()
 
     def domain(self, name: str) -> PairDomain | None:
         """Return the result in a domain, or None where no fact of it was asked."""
@@ -92,7 +97,6 @@ class RunsRecord(Record):
     between: float | None
     within: float
     se: float
-    df: float
     low: float
     high: float
     these_facts: IntervalRecord | None
@@ -113,12 +117,21 @@ class RatioRecord(Record):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class DifferenceRecord(Record):
+    """A difference with its bounds."""
+
+    value: float
+    low: float
+    high: float
+
+
 class AgainstRecord(Record):
     """A share forgotten, held against noise: see `sftbench.analysis.noise.Against`."""
 
     tuned: EstimateRecord
     noise: RunsRecord
-    excess: RunsRecord
+    correlation: float
+    excess: DifferenceRecord
     times: RatioRecord
 
 
@@ -126,14 +139,16 @@ class ForgettingRecord(Record):
     """Forgetting held against noise: see `sftbench.analysis.noise.Forgetting`.
 
     Attributes:
-        tuned, noise, excess, times: of the mean over levels, 1 minus the retention score.
+        tuned, noise, correlation, excess, times: of the mean over levels, 1 minus the retention
+            score.
         alike: of the share of all known facts, each alike.
     """
 
     domain: str
     tuned: EstimateRecord
     noise: RunsRecord
-    excess: RunsRecord
+    correlation: float
+    excess: DifferenceRecord
     times: RatioRecord
     alike: AgainstRecord
     lost: int
@@ -157,12 +172,14 @@ class FlipsRecord(Record):
 
 
 class RateRecord(Record):
-    """A mean rate or a difference of two: see `sftbench.analysis.mastery_change.Rate`."""
+    """A difference of two mean rates: see `sftbench.analysis.mastery_change.Rate`."""
 
     value: float
-    se: float
-    low: float
-    high: float
+    se: float | None
+    low: float | None
+    high: float | None
+    clusters: int
+    df: float | None
 
 
 class LevelChangeRecord(Record):
@@ -172,7 +189,7 @@ class LevelChangeRecord(Record):
     n: float
     levelled: float
     before: float
-    chance: RateRecord
+    chance: RateRecord | None
     after: float | None = None
     change: RateRecord | None = None
     naive: float | None = None
@@ -188,16 +205,35 @@ class MasteryChangeRecord(Record):
     draws: tuple[int, int]
 
 
+class ChangeRecord(Record):
+    """What a random change came to: see `sftbench.checkpoints.perturb.Perturbation`.
+
+    Attributes:
+        variant: its name, such as "base+noise(1)".
+        ratio: `norm` over `update`.
+    """
+
+    variant: str
+    norm: float
+    update: float
+    ratio: float
+    tensors: int
+    dtype: str
+    numpy: str
+
+
 class NoiseResult(Record):
     """What is only noise.
 
     Attributes:
+        changes: the random changes of the fine-tune's size, by draw.
         forgetting: against random changes of the fine-tune's size, by domain; empty without any.
         flips: the base asked again; None where it was not.
         mastery: the base's mastery against itself on its other draws; None where it cannot be
             halved.
     """
 
+    changes: tuple[ChangeRecord, ...] = ()
     forgetting: tuple[ForgettingRecord, ...] = ()
     flips: FlipsRecord | None = None
     mastery: MasteryChangeRecord | None = None

@@ -266,12 +266,38 @@ def newcombe(kept: float, gained: float, lost: float, n: float) -> Interval:
     )
 
 
-def ratio_of(top: Limited, bottom: Limited) -> Limited:
+def difference_of(top: Limited, bottom: Limited, correlation: float = 0.0) -> Limited:
+    """Return the difference of two figures, its bounds made of theirs.
+
+    The distances from figure to bound are added in squares, less what correlation takes off
+    (MOVER: Zou and Donner 2008, Statistics in Medicine 27:1693).
+
+    Args:
+        top: the one.
+        bottom: what is taken from it.
+        correlation: of the two figures, 0 to 1.
+    """
+    (p, low1, high1), (q, low2, high2) = top, bottom
+
+    def apart(mine: float, other: float) -> float:
+        return math.sqrt(max(0.0, mine * mine - 2 * correlation * mine * other + other * other))
+
+    value = p - q
+    return Limited(value, value - apart(p - low1, high2 - q), value + apart(high1 - p, q - low2))
+
+
+def ratio_of(top: Limited, bottom: Limited, correlation: float = 0.0) -> Limited:
     """Return the ratio of two figures that are not negative, its bounds made of theirs.
 
-    MOVER-R (Donner and Zou 2012, Statistical Methods in Medical Research 21:347), which needs no
-    normal law and no logarithm of zero. Correlation is taken as 0: figures that rise and fall
-    together have a narrower ratio.
+    MOVER-R (Donner and Zou 2012, Statistical Methods in Medical Research 21:347; Newcombe 2016,
+    the same journal 25:1774), which needs no normal law and no logarithm of zero. The bounds are
+    the ratios R at which the interval of ``top - R bottom`` by `difference_of` ends in 0: it
+    holds 1 just where that of the difference holds 0.
+
+    Args:
+        top: the one.
+        bottom: what it is divided by.
+        correlation: of the two figures, 0 to 1.
 
     Returns:
         value and high are infinite where the bottom, or its lower bound, is 0; where both are 0
@@ -279,14 +305,16 @@ def ratio_of(top: Limited, bottom: Limited) -> Limited:
     """
     (p, low1, high1), (q, low2, high2) = top, bottom
     value = p / q if q > 0 else (math.inf if p > 0 else math.nan)
-    product = p * q
-    if high2 <= 0:
-        return Limited(value, 0.0, math.inf)
-    below = product * product - low1 * high2 * (2 * p - low1) * (2 * q - high2)
-    # high2 (2 q - high2) may be negative or 0; the form below holds for either sign.
-    low = low1 * (2 * p - low1) / (product + math.sqrt(max(0.0, below))) if low1 > 0 else 0.0
-    high = math.inf
+    low, high = 0.0, math.inf
+    if low1 > 0 and high2 > 0:
+        # Of the two forms of the root, the one that also serves where a factor of R^2 is 0 or less.
+        middle = p * q - correlation * (p - low1) * (high2 - q)
+        last = low1 * (2 * p - low1)
+        root = math.sqrt(max(0.0, middle * middle - high2 * (2 * q - high2) * last))
+        low = last / (middle + root)
     if low2 > 0:
-        above = product * product - high1 * low2 * (2 * p - high1) * (2 * q - low2)
-        high = (product + math.sqrt(max(0.0, above))) / (low2 * (2 * q - low2))
+        middle = p * q - correlation * (high1 - p) * (q - low2)
+        first = low2 * (2 * q - low2)
+        root = math.sqrt(max(0.0, middle * middle - first * high1 * (2 * p - high1)))
+        high = (middle + root) / first
     return Limited(value, low, high)

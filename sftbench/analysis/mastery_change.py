@@ -23,12 +23,24 @@ LEVELS = (0, 1, 2, 3, 4)
 
 
 class Rate(NamedTuple):
-    """A mean rate or a difference of two, in [-1, 1], with its clustered 95 % interval."""
+    """A difference of two mean rates, in [-1, 1], with its clustered 95 % interval.
+
+    Attributes:
+        value: the difference.
+        se: its standard error.
+        low: lower bound; se and bounds are None where the facts show no variation to judge by: one
+            cluster alone, or the same difference in each.
+        high: upper bound.
+        clusters: different answers (within relations) among the facts.
+        df: degrees of freedom of the t quantile; None without bounds.
+    """
 
     value: float
-    se: float
-    low: float
-    high: float
+    se: float | None
+    low: float | None
+    high: float | None
+    clusters: int
+    df: float | None
 
 
 class LevelChange(NamedTuple):
@@ -39,7 +51,8 @@ class LevelChange(NamedTuple):
         n: facts, the mean of the two ways to halve the draws.
         levelled: mean rate in the draws that levelled the facts.
         before: mean rate of the base in its other draws.
-        chance: `before` minus `levelled`: the change that chance alone shows.
+        chance: `before` minus `levelled`: the change that chance alone shows; None over all facts,
+            where it is 0 because the halves change places.
         after: mean rate of the tuned model; None without one.
         change: `after` minus `before`; None without a tuned model.
         naive: `after` minus `levelled`: what levelling and scoring by the same draws shows.
@@ -49,7 +62,7 @@ class LevelChange(NamedTuple):
     n: float
     levelled: float
     before: float
-    chance: Rate
+    chance: Rate | None
     after: float | None = None
     change: Rate | None = None
     naive: float | None = None
@@ -167,9 +180,8 @@ def _level(hits: str, draws: str) -> pl.Expr:
 
 def _level_change(level: int | None, part: pl.DataFrame) -> LevelChange:
     levelled, before = _mean(part["levelled"]), _mean(part["before"])
-    found = LevelChange(
-        level, part.height / 2, levelled, before, _rate(part, pl.col("before") - pl.col("levelled"))
-    )
+    chance = None if level is None else _rate(part, pl.col("before") - pl.col("levelled"))
+    found = LevelChange(level, part.height / 2, levelled, before, chance)
     if "after" not in part.columns:
         return found
     after = _mean(part["after"])
@@ -188,6 +200,9 @@ def _rate(part: pl.DataFrame, values: pl.Expr) -> Rate:
     design = Design.of(rows, by_level=False)
     value = value_column(rows, design, "value")
     mean, spread = design.mean(value), design.spread(value)
+    if design.clusters == 1 or spread.variance <= 0:
+        return Rate(mean, None, None, None, design.clusters, None)
     se = math.sqrt(spread.variance)
     half = quantile(spread.df) * se
-    return Rate(mean, se, max(-1.0, mean - half), min(1.0, mean + half))
+    low, high = max(-1.0, mean - half), min(1.0, mean + half)
+    return Rate(mean, se, low, high, design.clusters, spread.df)

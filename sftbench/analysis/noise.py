@@ -10,8 +10,8 @@ import polars as pl
 
 from sftbench.analysis.design import Design, value_column
 from sftbench.analysis.estimates import Estimate, share
-from sftbench.analysis.intervals import Interval, Limited, ratio_of, wilson
-from sftbench.analysis.seeds import OverRuns, difference_over_runs, share_over_runs
+from sftbench.analysis.intervals import Interval, Limited, difference_of, ratio_of, wilson
+from sftbench.analysis.seeds import OverRuns, share_over_runs
 
 if TYPE_CHECKING:
     from sftbench.analysis.design import Floats
@@ -23,13 +23,17 @@ class Against(NamedTuple):
     Attributes:
         tuned: forgotten by the fine-tune.
         noise: forgotten by the random changes, the mean over them.
-        excess: `tuned` minus `noise`, paired by fact.
+        correlation: of `tuned` and `noise` over facts, 0 to 1: facts on the border of being known
+            are forgotten by both.
+        excess: `tuned` minus `noise`.
         times: `tuned` over `noise`; infinite where noise forgets nothing, NaN where neither does.
+            Its interval holds 1 just where that of `excess` holds 0.
     """
 
     tuned: Estimate
     noise: OverRuns
-    excess: OverRuns
+    correlation: float
+    excess: Limited
     times: Limited
 
 
@@ -40,8 +44,8 @@ class Forgetting(NamedTuple):
     answered wrong.
 
     Attributes:
-        tuned, noise, excess, times: as in `Against`, of the mean over levels: 1 minus the
-            retention score.
+        tuned, noise, correlation, excess, times: as in `Against`, of the mean over levels: 1 minus
+            the retention score.
         alike: of the share of all known facts, each alike: less at the mercy of small levels.
         lost: known facts that the fine-tune answers wrong.
         lost_by_noise: the same of each random change.
@@ -50,7 +54,8 @@ class Forgetting(NamedTuple):
 
     tuned: Estimate
     noise: OverRuns
-    excess: OverRuns
+    correlation: float
+    excess: Limited
     times: Limited
     alike: Against
     lost: int
@@ -93,13 +98,29 @@ def forgetting(
 def _against(design: Design, after: Floats, perturbed: Floats) -> Against:
     """Return the comparison of what is forgotten, ``[facts]`` and ``[draws, facts]``."""
     mine, noise = share(design, after), share_over_runs(design, perturbed)
+    together = _correlation(design, after, perturbed.mean(axis=0), mine.se * noise.se)
     return Against(
         tuned=mine,
         noise=noise,
-        # From noise to fine-tune: what it forgets more is positive.
-        excess=difference_over_runs(design, perturbed, np.broadcast_to(after, perturbed.shape)),
-        times=ratio_of(mine.limited, noise.limited),
+        correlation=together,
+        excess=difference_of(mine.limited, noise.limited, together),
+        times=ratio_of(mine.limited, noise.limited, together),
     )
+
+
+def _correlation(design: Design, one: Floats, other: Floats, scale: float) -> float:
+    """Return the correlation of two means over levels on the same facts, 0 if it is negative.
+
+    Args:
+        design: the facts.
+        one: value of each fact, ``[facts]``.
+        other: the same.
+        scale: product of the standard errors of the means.
+    """
+    if scale <= 0:
+        return 0.0
+    both, first, second = (design.spread(x).variance for x in (one + other, one, other))
+    return min(1.0, max(0.0, (both - first - second) / (2 * scale)))
 
 
 class Flips(NamedTuple):

@@ -27,7 +27,6 @@ class OverRuns(NamedTuple):
         between: standard deviation between runs; None for one run.
         within: standard error of one run that comes of the choice of facts (root mean square).
         se: standard error of `value` for further runs and further facts.
-        df: degrees of freedom (Satterthwaite).
         low: lower bound of the 95 % interval for further runs and further facts.
         high: upper bound.
         these_facts: 95 % interval of the mean over further runs on these very facts; None for one
@@ -41,7 +40,6 @@ class OverRuns(NamedTuple):
     between: float | None
     within: float
     se: float
-    df: float
     low: float
     high: float
     these_facts: Interval | None
@@ -54,15 +52,6 @@ class OverRuns(NamedTuple):
         return Limited(self.value, self.low, self.high)
 
 
-class _Variance(NamedTuple):
-    """Of the mean over runs: value, degrees of freedom, and of the parts."""
-
-    whole: float
-    df: float
-    runs: Floats
-    within: float
-
-
 def share_over_runs(design: Design, right: Floats) -> OverRuns:
     """Return the mean over runs of the mean over levels of the share that is right.
 
@@ -70,12 +59,10 @@ def share_over_runs(design: Design, right: Floats) -> OverRuns:
         design: the facts.
         right: 1 or 0 of each run and fact, ``[runs, facts]``.
     """
-    variance = _variance(design, right)
     mean = right.mean(axis=0)
     shares = design.means(mean)
-    n = _effective(design, variance, mean, shares * (1 - shares))
-    bounds = mean_share(shares * n, n, q=quantile(variance.df))
-    return _over_runs(design, variance, bounds, lowest=0.0)
+    n, q = _effective(design, mean, shares * (1 - shares))
+    return _over_runs(design, right, mean_share(shares * n, n, q=q), lowest=0.0)
 
 
 def difference_over_runs(design: Design, before: Floats, after: Floats) -> OverRuns:
@@ -88,73 +75,67 @@ def difference_over_runs(design: Design, before: Floats, after: Floats) -> OverR
         after: the same, ``[runs, facts]``.
     """
     changes = after - before
-    variance = _variance(design, changes)
     gained, lost = (design.means(floats(one).mean(axis=0)) for one in (changes > 0, changes < 0))
     spread = gained + lost - (gained - lost) ** 2
-    n = _effective(design, variance, changes.mean(axis=0), spread)
-    bounds = mean_difference(gained * n, lost * n, n, q=quantile(variance.df))
-    return _over_runs(design, variance, bounds, lowest=-1.0)
+    n, q = _effective(design, changes.mean(axis=0), spread)
+    return _over_runs(design, changes, mean_difference(gained * n, lost * n, n, q=q), lowest=-1.0)
 
 
-def _variance(design: Design, values: Floats) -> _Variance:
-    """Return the variance of the mean over runs and facts, both drawn at random and crossed.
+def _effective(design: Design, mean: Floats, spread: Floats) -> tuple[Floats, float]:
+    """Return the effective number of facts in each level, ``[levels]``, and the t quantile.
 
-    Runs vary by themselves, facts vary alike in all runs, and facts vary anew in each run. The
-    variance between runs holds the first and the last, that of the facts' means the second and
-    the last; so the last, which both hold, is taken off once (Cameron, Gelbach and Miller 2011,
-    Journal of Business & Economic Statistics 29:238, for two ways of clustering). Degrees of
-    freedom by Satterthwaite (1946).
-    """
-    count = len(values)
-    runs = floats([design.mean(run) for run in values])
-    within = math.sqrt(float(np.mean([design.spread(run).variance for run in values])))
-    facts = design.spread(values.mean(axis=0))
-    if count == 1:
-        return _Variance(facts.variance, facts.df, runs, within)
-    between = float(runs.var(ddof=1)) / count
-    anew = values - values.mean(axis=0)
-    both = sum(design.spread(run).variance for run in anew) / (count * (count - 1))
-    whole = max(between, facts.variance, between + facts.variance - both)
-    noise = between**2 / (count - 1) + facts.variance**2 / facts.df
-    return _Variance(whole, max(1.0, whole**2 / noise) if noise else facts.df, runs, within)
-
-
-def _effective(design: Design, variance: _Variance, mean: Floats, spread: Floats) -> Floats:
-    """Return the effective number of facts in each level, ``[levels]``.
-
-    So many independent facts, asked once, would give the variance. The variance counts at least
-    as what independent facts with these means over runs would have: as for one run, nothing is
-    gained from strata.
+    So many independent facts, asked once, would give the variance that the choice of facts brings
+    to the mean over runs.
 
     Args:
         design: the facts.
-        variance: of the mean over runs.
         mean: value of each fact, the mean over runs, ``[facts]``.
         spread: variance of one answer in each level, ``[levels]``.
     """
+    facts = design.spread(mean)
     once = float((spread / design.sizes).sum()) / len(design.levels) ** 2
-    least = max(variance.whole, design.alone(mean))
-    return design.sizes * (once / least) if once > 0 and least > 0 else design.sizes
+    # As for one run, nothing is gained from strata.
+    least = max(facts.variance, design.alone(mean))
+    n = design.sizes * (once / least) if once > 0 and least > 0 else design.sizes / facts.deff
+    return n, quantile(facts.df)
 
 
-def _over_runs(design: Design, variance: _Variance, bounds: Interval, *, lowest: float) -> OverRuns:
-    runs, count = variance.runs, len(variance.runs)
-    value = float(runs.mean())
-    between = None if count == 1 else float(runs.std(ddof=1))
-    these = None
-    if between is not None:
-        half = quantile(count - 1) * between / math.sqrt(count)
-        these = Interval(max(lowest, value - half), min(1.0, value + half))
+def _over_runs(design: Design, values: Floats, bounds: Interval, *, lowest: float) -> OverRuns:
+    """Return the mean over runs, for further runs and further facts.
+
+    What the choice of facts leaves open, `bounds`, and what that of runs does, the t interval of
+    the runs' figures, are added in squares, each with the quantile of its own degrees of freedom
+    (Banerjee 1961, Calcutta Statistical Association Bulletin 10:61). What single facts do anew in
+    each run counts in both, so this errs on the side of width.
+
+    Args:
+        design: the facts.
+        values: of each run and fact, ``[runs, facts]``.
+        bounds: what the choice of facts leaves open.
+        lowest: the least that a figure can be; the most is 1.
+    """
+    runs = floats([design.mean(run) for run in values])
+    of_facts = math.sqrt(design.spread(values.mean(axis=0)).variance)
+    spreads = [design.spread(run).variance for run in values]
+    value, count = float(runs.mean()), len(runs)
+    # Without rounding, equal runs do not vary.
+    between = None if count == 1 else float((runs - runs[0]).std(ddof=1))
+    of_runs = 0.0 if between is None else between / math.sqrt(count)
+    half = quantile(count - 1) * of_runs if count > 1 else 0.0
+
+    def within(low: float, high: float) -> Interval:
+        return Interval(max(lowest, value - low), min(1.0, value + high))
+
+    low, high = within(math.hypot(value - bounds.low, half), math.hypot(bounds.high - value, half))
     return OverRuns(
         value=value,
         runs=tuple(float(run) for run in runs),
         between=between,
-        within=variance.within,
-        se=math.sqrt(variance.whole),
-        df=variance.df,
-        low=bounds.low,
-        high=bounds.high,
-        these_facts=these,
+        within=math.sqrt(float(np.mean(spreads))),
+        se=math.hypot(of_facts, of_runs),
+        low=low,
+        high=high,
+        these_facts=None if between is None else within(half, half),
         n=design.n,
         clusters=design.clusters,
     )

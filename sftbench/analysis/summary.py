@@ -88,6 +88,7 @@ class DomainResult(Record):
         score_interval: the retention score likewise; None where there is none.
         kept_interval: the share of the known facts of level 1 to 4 that is kept, each fact alike.
         gain_interval: the share of the unknown facts of all levels that is gained.
+        facts_interval: the share of all facts that is answered right, each fact alike.
     """
 
     domain: str
@@ -103,6 +104,7 @@ class DomainResult(Record):
     score_interval: EstimateRecord | None = None
     kept_interval: EstimateRecord | None = None
     gain_interval: EstimateRecord | None = None
+    facts_interval: EstimateRecord | None = None
 
 
 class TaskResult(Record):

@@ -2,13 +2,16 @@
 
 What a fine-tune forgets is told from how easily borderline facts flip by a change of the same size
 that aims at nothing: in every tensor a Gaussian direction, scaled to the L2 norm that the
-fine-tune's update has there.
+fine-tune's update has there. What counts is the size that the engine sees: in bfloat16 rounding
+swallows small changes and widens others, so the scale is sought at which the change, rounded, has
+the norm of the update, rounded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,58 +24,95 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+CLOSE = 1e-3
+"""A norm may differ from the one wanted by this part of it."""
+TRIES = 40
+"""Scales that are tried until the norm is close; a tensor of few numbers may not have any."""
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What a random change came to, over all tensors.
+
+    Attributes:
+        norm: L2 norm of the change, as the engine sees it.
+        update: that of the fine-tune's update, likewise; the two differ where rounding leaves no
+            scale that fits.
+        tensors: tensors that changed.
+        dtype: number format that both are rounded to.
+        numpy: version of numpy, which drew the numbers.
+    """
+
+    norm: float
+    update: float
+    tensors: int
+    dtype: str
+    numpy: str = np.__version__
+
+    @property
+    def ratio(self) -> float:
+        """The norm over that of the update; 1 where the update is none."""
+        return self.norm / self.update if self.update else 1.0
+
+    def record(self) -> dict[str, Any]:
+        """Return it as it stands in files."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
 def perturbed(
     base: Tensors,
     tuned: Tensors,
     draw: int,
     digest: str,
     *,
+    dtype: str = "float32",
     where: tuple[str | Path, str | Path] = ("the base", "the tuned model"),
-) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
+) -> tuple[dict[str, torch.Tensor], Perturbation]:
     """Return the base's tensors with a random change of the update's norm, and a record of it.
 
-    A tensor that the fine-tune left alone stays as it is. The others are float32, whatever they
-    were, since rounding to fewer digits would swallow part of a small change. Of a resized
-    vocabulary the rows that both models have are changed. A head that the base ties to its
+    A tensor that the fine-tune left alone stays as it is; the others have the engine's dtype. Of a
+    resized vocabulary the rows that both models have are changed. A head that the base ties to its
     embedding stays tied; where the base has one and the tuned model ties its own, that one counts.
 
-    The same draw of the same two models is the same change on every machine.
+    The same draw of the same two models is the same change on every machine, up to the last digit
+    and as long as numpy keeps its stream of random numbers.
 
     Args:
         base: tensors of the base, by checkpoint name.
         tuned: tensors of the tuned model, as `shared_names` demands.
         draw: number of the draw.
         digest: names the two models (see `Variant.digest`); decides the random numbers.
+        dtype: number format of the engine's weights.
         where: what errors call the two models.
-
-    Returns:
-        the tensors, and norm (L2 norm of the change over all tensors) and tensors (how many
-        changed).
 
     Raises:
         SftbenchError: as `shared_names`.
     """
+    form: torch.dtype = getattr(torch, dtype)
     changed = dict(base)
-    squared = 0.0
+    norms: list[float] = []
+    updates: list[float] = []
     names = shared_names(base, tuned, where=where)
     for name in sorted({*names, HEAD} & base.keys()):
         after = tuned.get(name) if name != HEAD else head_of(tuned)
         if after is None or (name == HEAD and is_tied(base)):
             continue
         rows = _common(base[name], after)
-        before = base[name][:rows] if rows is not None else base[name]
-        other = after[:rows] if rows is not None else after
-        norm = _norm(before, other)
-        if norm == 0:
+        before = (base[name] if rows is None else base[name][:rows]).to(form)
+        update = _distance(before, (after if rows is None else after[:rows]).to(form))
+        if update == 0:
             continue
-        moved = base[name].float().clone()
-        part = moved[:rows] if rows is not None else moved
-        part += _direction(tuple(part.shape), norm, seed_of("noise", digest, draw, name))
+        moved = base[name].to(form, copy=True)
+        part = moved if rows is None else moved[:rows]
+        part.copy_(_moved(before, update, seed_of("noise", digest, draw, name)))
         changed[name] = moved
-        squared += norm * norm
+        norms.append(_distance(before, part))
+        updates.append(update)
     if HEAD in base and is_tied(base):
         _tie(base, changed)
-    return changed, {"norm": math.sqrt(squared), "tensors": _different(base, changed)}
+    return changed, Perturbation(
+        math.hypot(*norms), math.hypot(*updates), _different(base, changed), dtype
+    )
 
 
 def _common(before: torch.Tensor, after: torch.Tensor) -> int | None:
@@ -80,20 +120,45 @@ def _common(before: torch.Tensor, after: torch.Tensor) -> int | None:
     return None if before.shape == after.shape else min(len(before), len(after))
 
 
-def _norm(before: torch.Tensor, after: torch.Tensor) -> float:
+def _distance(before: torch.Tensor, after: torch.Tensor) -> float:
     """Return the L2 norm of an update, taken in fp32 and summed in fp64."""
     update = (after.float() - before.float()).flatten().double()
     return math.sqrt(float(update.dot(update)))
 
 
-def _direction(shape: tuple[int, ...], norm: float, seed: int) -> torch.Tensor:
-    """Return a Gaussian tensor (float32) of exactly this L2 norm.
+def _moved(before: torch.Tensor, norm: float, seed: int) -> torch.Tensor:
+    """Return a tensor moved in a Gaussian direction, rounded to its dtype, by this L2 norm."""
+    direction = _direction(tuple(before.shape), seed)
+    start = before.float()
 
-    Drawn by numpy, whose streams are the same on every machine.
-    """
+    def at(scale: float) -> torch.Tensor:
+        return (start + scale * direction).to(before.dtype)
+
+    return at(_scale(lambda scale: _distance(before, at(scale)), norm))
+
+
+def _scale(distance: Callable[[float], float], norm: float) -> float:
+    """Return the scale at which a distance that grows with it comes closest to a norm."""
+    low, high = 0.0, math.inf
+    scale = best = norm
+    nearest = math.inf
+    for _ in range(TRIES):
+        found = distance(scale)
+        off = abs(found / norm - 1)
+        if off < nearest:
+            best, nearest = scale, off
+        if off < CLOSE:
+            break
+        low, high = (scale, high) if found < norm else (low, scale)
+        scale = 2 * scale if math.isinf(high) else (low + high) / 2
+    return best
+
+
+def _direction(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Return a Gaussian tensor (float32) of L2 norm 1, drawn by numpy: torch differs by machine."""
     drawn = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     flat = drawn.reshape(-1).astype(np.float64)
-    return torch.from_numpy(drawn * np.float32(norm / math.sqrt(float(flat @ flat))))
+    return torch.from_numpy(drawn / np.float32(math.sqrt(float(flat @ flat))))
 
 
 def _tie(base: Tensors, changed: dict[str, torch.Tensor]) -> None:

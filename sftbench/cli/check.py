@@ -39,7 +39,7 @@ def check(
         typer.Option(
             min=0, max=100, help="Random changes of the fine-tune's size to hold it against."
         ),
-    ] = 2,
+    ] = 3,
     prompt: Annotated[Literal["fewshot", "paper"], typer.Option(help="How to ask.")] = "fewshot",
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Ask every variant as a chat.")

@@ -23,13 +23,12 @@ def pair(
     from rich.console import Console
 
     from sftbench.common.files import require_free_file, write_json
-    from sftbench.compare.across import compare_variants, find_variant, version_notes
+    from sftbench.compare.across import compare_variants, find_variant
     from sftbench.report.across import PAIR_LEGEND, pair_tables
 
     if output is not None:
         require_free_file(output)
-    mine, theirs = find_variant(first), find_variant(second)
-    found = compare_variants(mine, theirs)
+    found = compare_variants(find_variant(first), find_variant(second))
     console = Console()
     for name, ref in (("First", found.first), ("Second", found.second)):
         console.print(f"{name}: {ref}", highlight=False, markup=False, soft_wrap=True)
@@ -38,7 +37,7 @@ def pair(
         console.print(table)
     console.print()
     console.print(PAIR_LEGEND, style="dim", highlight=False)
-    for note in version_notes(mine, theirs):
+    for note in found.notes:
         console.print(f"Note: {note}", highlight=False, markup=False)
     if output is not None:
         write_json(output, found.model_dump(mode="json"))

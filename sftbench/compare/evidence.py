@@ -10,6 +10,7 @@ import polars as pl
 from sftbench.analysis.design import Design, value_column
 from sftbench.analysis.estimates import Estimate, share
 from sftbench.analysis.evidence import (
+    ChangeRecord,
     EstimateRecord,
     FlipsRecord,
     ForgettingRecord,
@@ -42,6 +43,7 @@ def intervals(facts: pl.DataFrame, variant: str) -> Mapping[str, EstimateRecord 
         "score_interval": _share(known, variant, by_level=True),
         "kept_interval": _share(known, variant, by_level=False),
         "gain_interval": _share(facts.filter(~pl.col(BASE)), variant, by_level=False),
+        "facts_interval": _share(facts, variant, by_level=False),
     }
 
 
@@ -64,8 +66,11 @@ def pair_results(answered: Sequence[Answered], facts: pl.DataFrame) -> tuple[Pai
         facts: all facts, as returned by `sftbench.analysis.changes.wide`.
     """
     restored = [one.variant.name for one in answered if isinstance(one.variant, Restored)]
-    pairs = [(BASE, TUNED), *((TUNED, name) for name in restored)]
-    return tuple(pair_result(facts, first, second, known=BASE) for first, second in pairs)
+    return (
+        # Against the base itself retention has no difference: it is the score.
+        pair_result(facts, BASE, TUNED, known=None),
+        *(pair_result(facts, TUNED, name, known=BASE) for name in restored),
+    )
 
 
 def pair_result(
@@ -73,7 +78,7 @@ def pair_result(
     first: str,
     second: str,
     *,
-    known: str,
+    known: str | None,
     names: tuple[str, str] | None = None,
 ) -> PairResult:
     """Return two variants against each other, domain by domain.
@@ -82,7 +87,7 @@ def pair_result(
         facts: fact_id, domain, level, relation, answer, and a Boolean column per variant.
         first: column of the one.
         second: column of the other.
-        known: column of the base.
+        known: column of the base, for the difference in retention; None leaves that out.
         names: what to call the two; None for their columns.
     """
     present = [domain for domain in DOMAINS if domain in set(facts["domain"])]
@@ -93,13 +98,7 @@ def pair_result(
         domains=tuple(
             _pair_domain(
                 domain,
-                # Against the base itself retention has no difference: it is the score.
-                paired(
-                    facts.filter(pl.col("domain") == domain),
-                    first,
-                    second,
-                    known=None if known == first else known,
-                ),
+                paired(facts.filter(pl.col("domain") == domain), first, second, known=known),
             )
             for domain in present
         ),
@@ -136,6 +135,11 @@ def noise_result(
     draws = [one.variant.name for one in answered if isinstance(one.variant, Noise)]
     again = next((one for one in answered if isinstance(one.variant, Again)), None)
     return NoiseResult(
+        changes=tuple(
+            ChangeRecord(variant=one.variant.name, **one.record["noise"])
+            for one in answered
+            if isinstance(one.variant, Noise) and "noise" in one.record
+        ),
         forgetting=tuple(_forgetting(facts, draws)) if draws else (),
         flips=None if again is None else _flips(answered[0].answers, again),
         mastery=mastery,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ import polars as pl
 
 from sftbench.analysis.design import Design, value_column
 from sftbench.analysis.evidence import RunsRecord
-from sftbench.analysis.noise import flipped
 from sftbench.analysis.record import Record
 from sftbench.analysis.seeds import FEW_RUNS, OverRuns, difference_over_runs, share_over_runs
 from sftbench.analysis.summary import BASE
+from sftbench.checkpoints.variants import Restored, Tuned
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
-from sftbench.compare.across import Named, require_comparable, version_notes
+from sftbench.compare.across import Named, base_flips, require_comparable, version_notes
 from sftbench.facts.table import DOMAINS
 
 SEED = "seed"
@@ -68,7 +68,7 @@ def seeds_result(runs: Sequence[Named]) -> SeedsResult:
         raise SftbenchError(
             "one run says nothing of how runs vary", remedy="Name the results of two or more seeds."
         )
-    _require_different_models(runs)
+    _require_runs(runs)
     for one in runs[1:]:
         require_comparable(runs[0], one)
     recipe = _shared_recipe(runs)
@@ -136,41 +136,50 @@ def _shared_recipe(runs: Sequence[Named]) -> dict[str, Any] | None:
     return {name: value for name, value in recipes[0].items() if name != SEED}
 
 
-def _require_different_models(runs: Sequence[Named]) -> None:
-    seen: dict[str, str] = {}
+def _require_runs(runs: Sequence[Named]) -> None:
+    """Raise unless each is a fine-tune of its own, and all are treated alike."""
+    names = [one.answered.variant.name for one in runs]
     for one in runs:
-        digest = str(one.answered.answers["variant_id"][0])
-        if digest in seen:
+        if not isinstance(one.answered.variant, Tuned | Restored):
             raise SftbenchError(
-                f"{one.ref} and {seen[digest]} are the same model",
-                remedy="Name every run once; the same seed on the same machine gives the same run.",
+                f"{one.ref} is no run of a recipe but {one.answered.variant.name}",
+                remedy="Name tuned models, or the same restore of each.",
             )
-        seen[digest] = one.ref
+    if len(set(names)) > 1:
+        raise SftbenchError(
+            f"are not the same variant: {', '.join(dict.fromkeys(names))}",
+            where=", ".join(one.ref for one in runs),
+            remedy="Name the tuned model of each run, or the same restore of each.",
+        )
+    models = [one.result.summary.run.tuned.digest for one in runs]
+    _require_different(runs, models, "the same model")
+    known = [seed for one in runs if (seed := _recipe_of(one).get(SEED)) is not None]
+    if len(known) == len(runs):
+        _require_different(runs, known, "runs of the same seed")
+
+
+def _require_different(runs: Sequence[Named], values: Iterable[object], what: str) -> None:
+    seen: dict[object, str] = {}
+    for one, value in zip(runs, values, strict=True):
+        if value in seen:
+            raise SftbenchError(
+                f"{one.ref} and {seen[value]} are {what}",
+                remedy="Name every run once, each with a seed of its own.",
+            )
+        seen[value] = one.ref
 
 
 def _warnings(runs: Sequence[Named], recipe: Mapping[str, Any] | None) -> list[str]:
     found = []
     if len(runs) < FEW_RUNS:
         found.append(
-            f"{len(runs)} runs hardly show how much runs vary: in simulations the 95 % interval of "
-            "two holds the truth in about 90 % of the cases (docs/statistics.md). Three or more "
-            "are better."
+            f"{len(runs)} runs hardly show how much runs vary, and so the 95 % intervals are wide "
+            "(docs/statistics.md). Three or more are better."
         )
     if recipe is None:
         found.append(
             "Not every run has a recipe record, so nothing shows that they are runs of one recipe."
         )
-    found += [note for one in runs[1:] if (note := _base_flips(runs[0], one))]
+    found += [note for one in runs[1:] if (note := base_flips(runs[0], one))]
     found += [note for one in runs[1:] for note in version_notes(runs[0], one)]
     return found
-
-
-def _base_flips(first: Named, other: Named) -> str:
-    """Return a warning where the base itself was answered otherwise in two results."""
-    flips = flipped(*(one.result.variant(BASE).answers for one in (first, other)))
-    if not flips.changed:
-        return ""
-    return (
-        f"The base's own answers to {flips.changed:,} of {flips.n:,} facts differ between "
-        f"{first.ref} and {other.ref}; those of {first.ref} are used."
-    )

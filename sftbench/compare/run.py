@@ -38,6 +38,9 @@ PASSES = 2
 """Each fact goes through the engine twice: for its answer and for its log-probability."""
 ENGINE_SOFTWARE = ("torch", "transformers", "tokenizers")
 
+OTHER_SIZE = 0.05
+"""A random change whose norm is off by more than this part is not of the fine-tune's size."""
+
 Notify = Callable[[str], None]
 """Told, once each and as soon as it is known, what a reader must know."""
 
@@ -173,11 +176,23 @@ def _findings(plan: Plan, answered: Sequence[Answered]) -> list[str]:
         found.append("The tuned model has the base's weights: there is nothing to compare.")
     names: dict[str, list[str]] = {}
     for one in answered:
-        if not isinstance(one.variant, Restored):
-            continue
-        for warning in RestoreReport(**one.record["restore"]).warnings():
+        for warning in _warnings(one):
             names.setdefault(warning, []).append(one.variant.name)
     return found + [f"{' and '.join(those)}: {warning}" for warning, those in names.items()]
+
+
+def _warnings(one: Answered) -> Sequence[str]:
+    """Return what the making of a variant warns of."""
+    if isinstance(one.variant, Restored):
+        return RestoreReport(**one.record["restore"]).warnings()
+    if not isinstance(one.variant, Noise):
+        return ()
+    off = one.record["noise"]["ratio"] - 1
+    if abs(off) <= OTHER_SIZE:
+        return ()
+    size = f"{abs(off):.0%} {'larger' if off > 0 else 'smaller'} than the fine-tune's update"
+    form = one.record["noise"]["dtype"]
+    return [f"the random change is {size}, since rounding to {form} leaves no other that is closer"]
 
 
 def _engine_findings(answered: Sequence[Answered], present: Mapping[str, str]) -> list[str]:

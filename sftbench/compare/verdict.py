@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sftbench.analysis.intervals import wilson
-from sftbench.analysis.summary import DOMAIN_NAMES, Summary, VariantResult
+from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 from sftbench.report.words import (
     clip,
     count,
@@ -38,34 +37,32 @@ def sentences(summary: Summary) -> tuple[str, ...]:
 def _accuracy(summary: Summary) -> str:
     lost, gained = _outcomes(summary.tuned)
     balanced = "" if summary.run.facts.limit is None else ", balanced over mastery levels,"
+    right = [sum(map(_right, one.domains)) for one in (summary.base, summary.tuned)]
+    asked = sum(one.n for one in summary.base.domains)
     return (
-        f"Of {count(_asked(summary.base), 'fact')}{balanced} the base "
-        f"answers {_right(summary.base)} right and {short_name(summary.run.tuned.name)} "
-        f"{_right(summary.tuned)}: {lost:,} lost, {gained:,} gained{_changes(summary)}."
+        f"Of {count(asked, 'fact')}{balanced} the base answers {right[0]:,} right and "
+        f"{short_name(summary.run.tuned.name)} {right[1]:,}: {lost:,} lost, {gained:,} gained "
+        f"({_changes(summary)})."
     )
 
 
+def _right(result: DomainResult) -> int:
+    return sum(level.right for level in result.levels)
+
+
 def _changes(summary: Summary) -> str:
-    """Return the change of each domain in points, with its interval and exact p value."""
+    """Return the accuracies of each domain and their difference, with intervals and exact p."""
     pair = summary.pair(summary.base.name, summary.tuned.name)
-    if pair is None:
-        return ""
-    parts = [
-        f"{DOMAIN_NAMES[one.domain]} {difference(one.facts.difference.value, one.facts.difference)}"
-        f", exact p {p_value(one.facts.p)}"
-        for one in pair.domains
-    ]
-    return f" ({'; '.join(parts)})"
-
-
-def _right(variant: VariantResult) -> str:
-    right = sum(level.right for one in variant.domains for level in one.levels)
-    asked = _asked(variant)
-    return f"{right:,} ({share(right / asked, wilson(right, asked))})"
-
-
-def _asked(variant: VariantResult) -> int:
-    return sum(one.n for one in variant.domains)
+    parts = []
+    for before, after in zip(summary.base.domains, summary.tuned.domains, strict=True):
+        shares = [share(_right(one) / one.n, one.facts_interval) for one in (before, after)]
+        said = f"{DOMAIN_NAMES[before.domain]} {' to '.join(shares)}"
+        found = pair.domain(before.domain) if pair else None
+        if found is not None:
+            change = found.facts.difference
+            said += f", {difference(change.value, change)}, exact p {p_value(found.facts.p)}"
+        parts.append(said)
+    return "; ".join(parts)
 
 
 def _outcomes(variant: VariantResult) -> tuple[int, int]:

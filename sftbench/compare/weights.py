@@ -62,8 +62,15 @@ class Weights:
         if isinstance(variant, Noise):
             digest = self.plan.variant_id(variant)
             folders = (self.plan.base.path, self.plan.tuned.path)
-            changed, said = perturbed(self.base, self.tuned, variant.draw, digest, where=folders)
-            return changed, {"noise": dict(said)}
+            changed, said = perturbed(
+                self.base,
+                self.tuned,
+                variant.draw,
+                digest,
+                dtype=self.plan.request.engine.dtype,
+                where=folders,
+            )
+            return changed, {"noise": said.record()}
         if not isinstance(variant, Restored):
             notes = pair_notes(self.base, self.tuned)
             return self.tuned, {"update_norm": self.update_norm, "notes": notes}

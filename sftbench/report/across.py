@@ -9,11 +9,14 @@ from sftbench.analysis.evidence import (
     MasteryChangeRecord,
     PairDomain,
     PairResult,
+    RateRecord,
     RunsRecord,
     TestedRecord,
 )
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES
 from sftbench.report import words
+from sftbench.report.evidence import bounds_of, moved
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,8 +43,9 @@ def pair_tables(pair: PairResult) -> Iterator[Table]:
     """Yield a table per domain: the second variant minus the first, in percentage points."""
     for one in pair.domains:
         table = _table(
-            f"{DOMAIN_NAMES[one.domain].capitalize()}: second minus first, percentage points",
-            "", "n", "1st", "2nd", "lost", "gained", "difference", "p", "Holm", "seen",
+            f"{DOMAIN_NAMES[one.domain].capitalize()}: accuracy in %, second minus first in "
+            "percentage points",
+            "", "n", "1st, %", "2nd, %", "lost", "gained", "difference", "p", "Holm", "seen",
         )  # fmt: skip
         for tested in (one.facts, *one.levels):
             table.add_row(*_tested(tested))
@@ -53,8 +57,7 @@ def _tested(one: TestedRecord) -> list[str]:
     return [
         "all facts" if one.level is None else f"level {one.level}",
         f"{one.n:,}",
-        words.points((one.kept + one.lost) / one.n),
-        words.points((one.kept + one.gained) / one.n),
+        *(_share(right, one.n) for right in (one.kept + one.lost, one.kept + one.gained)),
         f"{one.lost:,}",
         f"{one.gained:,}",
         f"{words.signed(one.difference.value)} {words.signed_bracket(one.difference, 0)}",
@@ -62,6 +65,10 @@ def _tested(one: TestedRecord) -> list[str]:
         "" if one.level is None else words.p_value(one.p_holm),
         words.points(one.smallest),
     ]
+
+
+def _share(right: int, n: int) -> str:
+    return f"{words.points(right / n)}\n{words.bracket(*wilson(right, n))}"
 
 
 def _means(table: Table, one: PairDomain) -> None:
@@ -75,7 +82,8 @@ def _means(table: Table, one: PairDomain) -> None:
 
 
 PAIR_LEGEND = (
-    "Brackets: 95 % intervals, facts of one answer hanging together. p: exact, answers of whole "
+    "Brackets: 95 % intervals; those of differences with facts of one answer hanging together, "
+    "those of shares Wilson's, as if facts were independent. p: exact, answers of whole "
     "clusters exchanged; Holm: over the levels. Seen: the smallest true difference that so many "
     "facts show with 80 % probability. Mean: over levels, each alike; retention: of the facts of "
     "level 1 to 4 that the base answers right."
@@ -137,16 +145,18 @@ def mastery_table(found: MasteryChangeRecord) -> Table:
             f"{one.n:,.1f}".removesuffix(".0"),
             words.points(one.levelled),
             words.points(one.before),
-            f"{words.signed(one.chance.value)} {words.signed_bracket(one.chance)}",
+            words.MISSING if one.chance is None else _rate(one.chance),
         ]
         if one.change is not None and one.naive is not None:
-            cells += [
-                words.points(one.after),
-                f"{words.signed(one.change.value)} {words.signed_bracket(one.change)}",
-                words.signed(one.naive),
-            ]
+            cells += [words.points(one.after), _rate(one.change), words.signed(one.naive)]
         table.add_row(*cells)
     return table
+
+
+def _rate(rate: RateRecord) -> str:
+    bounds = bounds_of(rate)
+    shown = words.signed(rate.value)
+    return shown if bounds is None else f"{shown} {words.signed_bracket(bounds)}"
 
 
 def mastery_sentence(found: MasteryChangeRecord) -> str:
@@ -155,9 +165,9 @@ def mastery_sentence(found: MasteryChangeRecord) -> str:
     halves = f"{first:,}" if first == second else f"{first:,} and {second:,}"
     text = (
         f"Levelled by half of the base's completions ({halves} of each fact) and measured in the "
-        f"other half, both ways. By chance alone {words.percent(found.moved_by_chance)} of "
-        f"{words.count(found.facts, 'fact')} change their level"
+        f"other half, both ways. By chance alone {moved(found.moved_by_chance, found.facts)} "
+        "change their level"
     )
     if found.moved is not None:
-        text += f"; from base to tuned model {words.percent(found.moved)} do"
+        text += f"; from base to tuned model {moved(found.moved, found.facts)} do"
     return f"{text}."

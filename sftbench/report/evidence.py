@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import NamedTuple
 
-from sftbench.analysis.evidence import EstimateRecord, ForgettingRecord, PairDomain, TestedRecord
+from sftbench.analysis.evidence import (
+    EstimateRecord,
+    ForgettingRecord,
+    PairDomain,
+    RateRecord,
+    TestedRecord,
+)
 from sftbench.analysis.intervals import Interval, wilson
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary
 from sftbench.report import words
@@ -93,6 +99,20 @@ def mean_sentence(summary: Summary) -> str:
         for one in (summary.noise.forgetting if summary.noise else ())
     ]
     return f"As the mean over levels it forgot {words.listed(said)}." if said else ""
+
+
+def size_sentence(summary: Summary) -> str:
+    """Return how large the random changes are against the update, "" where it is not recorded."""
+    changes = summary.noise.changes if summary.noise else ()
+    if not changes:
+        return ""
+    ratios = [round(100 * one.ratio, 1) for one in changes]
+    low, high = (f"{edge:.1f}" for edge in (min(ratios), max(ratios)))
+    shown = low if low == high else f"{low} to {high}"
+    return (
+        f"As {changes[0].dtype} holds them, their norm over all tensors is {shown}{words.NARROW}% "
+        "of the update's."
+    )
 
 
 class Difference(NamedTuple):
@@ -216,13 +236,20 @@ class Chance(NamedTuple):
     levelled: float
     before: float
     value: float
-    bounds: Interval
+    bounds: Interval | None
+
+
+def bounds_of(rate: RateRecord) -> Interval | None:
+    """Return the interval of a rate, or None where it has none."""
+    if rate.low is None or rate.high is None:
+        return None
+    return Interval(rate.low, rate.high)
 
 
 def chance(summary: Summary) -> list[Chance]:
     """Return the base's mastery levels against its other draws.
 
-    Over all facts there is no difference: the halves change places.
+    There is none over all facts, where the halves change places.
     """
     found = summary.noise.mastery if summary.noise else None
     return [
@@ -232,11 +259,23 @@ def chance(summary: Summary) -> list[Chance]:
             one.levelled,
             one.before,
             one.chance.value,
-            Interval(one.chance.low, one.chance.high),
+            bounds_of(one.chance),
         )
         for one in (found.levels if found else ())
-        if one.level is not None
+        if one.chance is not None
     ]
+
+
+def moved(share: float, facts: int) -> str:
+    """Return how many facts stand in another level, as "12 of 100 facts (12 % [7, 20])".
+
+    Args:
+        share: of the facts, a fraction.
+        facts: how many there are.
+    """
+    number = round(share * facts)
+    shown = words.share(share, wilson(number, facts))
+    return f"{number:,} of {words.count(facts, 'fact')} ({shown})"
 
 
 def chance_sentence(summary: Summary) -> str:
@@ -244,12 +283,10 @@ def chance_sentence(summary: Summary) -> str:
     found = summary.noise.mastery if summary.noise else None
     if found is None:
         return ""
-    moved = round(found.moved_by_chance * found.facts)
-    share = words.share(found.moved_by_chance, wilson(moved, found.facts))
     first, second = found.draws
     drawn = f"{first:,}" if first == second else f"{first:,} and {second:,}"
     return (
-        f"{moved:,} of {words.count(found.facts, 'fact')} ({share}) stand in another level when "
+        f"{moved(found.moved_by_chance, found.facts)} stand in another level when "
         f"the base is measured again: the two halves of its draws, {drawn} completions each, "
         "are levelled apart."
     )

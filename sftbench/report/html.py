@@ -47,6 +47,7 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         accuracy=words.accuracy_sentence(summary),
         noise=words.noise_sentence(summary),
         noise_mean=evidence.mean_sentence(summary),
+        noise_size=evidence.size_sentence(summary),
         flips=evidence.flips_sentence(summary),
         chance=evidence.chance(summary),
         chance_said=evidence.chance_sentence(summary),

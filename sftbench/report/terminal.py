@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 from sftbench.report import evidence
 from sftbench.report.words import (
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEVELS = range(5)
+SHORT = {evidence.MEAN: "mean", evidence.PLAIN: "the paper"}
+"""What rows are called where there is little room."""
 PLAIN = (
-    "p is exact, with facts of one answer exchanged together. The paper's plain way (Ye et al. "
-    "2025) is the difference of the means over levels without an interval."
+    "Mean: over levels, each alike; the paper (Ye et al. 2025) gives it without an interval. p is "
+    "exact, with facts of one answer exchanged together; Holm: over the levels; McNemar: as if "
+    "facts were independent. Seen: the smallest true difference that so many facts show with 80 % "
+    "probability."
 )
 
 
@@ -41,8 +46,8 @@ def show(summary: Summary, console: Console, *, relations: bool = False) -> None
     """
     console.print()
     _say(console, headline(summary), "bold")
-    tables = [_overview(summary), *([_changes(summary)] if summary.pairs else [])]
-    for table in tables:
+    changes = summary.domains if summary.pairs else ()
+    for table in (_overview(summary), *(_changes(summary, domain) for domain in changes)):
         console.print()
         console.print(table)
     noise = f"{noise_sentence(summary)} {evidence.mean_sentence(summary)}".strip()
@@ -106,23 +111,23 @@ def _limited(fraction: float | None, bounds: Bounds | None) -> str:
     return f"{points(fraction)}{brackets}"
 
 
-def _changes(summary: Summary) -> Table:
-    table = _table("Base to tuned, in percentage points with 95 % intervals")
-    table.add_column("accuracy", no_wrap=True)
-    for heading in ("n", "difference", "lost", "gained", "p"):
+def _changes(summary: Summary, domain: str) -> Table:
+    table = _table(f"Accuracy {DOMAIN_NAMES[domain]}, tuned minus base, percentage points")
+    table.add_column("facts", no_wrap=True)
+    for heading in ("n", "difference", "lost", "gained", "p", "p\nHolm", "p\nMcNemar", "seen"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for domain in summary.domains:
-        for row in evidence.differences(summary, domain):
-            if row.bounds is None or row.name.startswith("level"):
-                continue
-            table.add_row(
-                f"{domain}, {row.name}",
-                f"{row.n:,}",
-                f"{signed(row.value)}{FIXED}{signed_bracket(row.bounds)}",
-                MISSING if row.lost is None else f"{row.lost:,}",
-                MISSING if row.gained is None else f"{row.gained:,}",
-                MISSING if row.p is None else p_value(row.p),
-            )
+    for row in evidence.differences(summary, domain):
+        value = signed(row.value)
+        lost, gained = (MISSING if one is None else f"{one:,}" for one in (row.lost, row.gained))
+        ps = [MISSING if p is None else p_value(p) for p in (row.p, row.p_holm, row.p_mcnemar)]
+        table.add_row(
+            SHORT.get(row.name, row.name),
+            f"{row.n:,}",
+            value if row.bounds is None else f"{value}{FIXED}{signed_bracket(row.bounds, 0)}",
+            *(lost, gained, *ps),
+            MISSING if row.smallest is None else points(row.smallest),
+            style="dim" if row.plain else None,
+        )
     return table
 
 
@@ -136,10 +141,17 @@ def _levels(summary: Summary, domain: str) -> Table:
     table.add_column("mean", justify="right", no_wrap=True)
     for variant in summary.variants:
         result = variant.domain(domain)
-        found = {one.level: one.accuracy for one in result.levels} if result else {}
-        mean = _limited(result.macro, result.macro_interval) if result else MISSING
-        table.add_row(label(variant), *(points(found.get(level)) for level in LEVELS), mean)
+        found = {one.level: one for one in result.levels} if result else {}
+        cells = [_below(one.accuracy, one) if (one := found.get(level)) else MISSING
+                 for level in LEVELS]  # fmt: skip
+        mean = _below(result.macro, result.macro_interval) if result else MISSING
+        table.add_row(label(variant), *cells, mean)
     return table
+
+
+def _below(fraction: float, bounds: Bounds | None) -> str:
+    """Return a share with its interval in a line below it."""
+    return points(fraction) + ("" if bounds is None else f"\n{bracket(bounds.low, bounds.high)}")
 
 
 def _relations(summary: Summary) -> Table:
@@ -155,8 +167,7 @@ def _relations(summary: Summary) -> Table:
             one.relation,
             one.domain,
             f"{one.n:,}",
-            points(base.right / one.n),
-            points(tuned.right / one.n),
+            *(_below(two.right / one.n, wilson(two.right, one.n)) for two in (base, tuned)),
             *(f"{number:,}" for number in (tuned.kept, tuned.lost, tuned.gained)),
             points(majority.get(one.relation)),
         )

@@ -290,6 +290,8 @@ def _forgot(one: ForgettingRecord, *, first: bool) -> str:
 
 def _against_noise(one: AgainstRecord, same: str) -> str:
     noise = share(one.noise.value, one.noise)
+    if len(one.noise.runs) == 1:
+        return f"where {noise} is what one random change of that size forgets: too few to judge by"
     draws = count(len(one.noise.runs), "draw").replace(" ", FIXED)
     if one.excess.low <= 0 <= one.excess.high:
         return (

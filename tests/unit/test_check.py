@@ -28,6 +28,7 @@ from sftbench.engines.protocol import Completion, Draws, Sampling
 from sftbench.engines.settings import EngineSettings, parse_engine
 from sftbench.facts.prompts import PROMPTS
 from sftbench.mastery.card import MasteryCard
+from sftbench.report.words import MINUS
 
 pytestmark = pytest.mark.unit
 
@@ -216,10 +217,10 @@ def test_the_verdict_has_sentences_with_their_intervals(wanted: CheckRequest) ->
     summary = run_check(wanted, factory_of(FakeEngine()), lambda _: None).compared.summary
     kept, right, restored = map(plain, sentences(summary))
     assert kept.startswith("The fine-tune kept ")
-    # Wilson, 95 %: 30 of 40 is 60 to 86 %, 26 of 40 is 50 to 78 %.
-    assert right.startswith(
-        "Of 40 facts the base answers 30 (75 % [60, 86]) right "
-        "and mine 26 (65 % [50, 78]): 8 lost, 4 gained (in-domain "
+    change = f"75 % [51, 90] to 65 % [41, 83], {MINUS}10 points [{MINUS}37, +19], exact p 0.69"
+    assert right == (
+        "Of 40 facts the base answers 30 right and mine 26: 8 lost, 4 gained "
+        f"(in-domain {change}; out-of-domain {change})."
     )
     # In each domain 4 are lost and 2 gained of 20: exactly 2 (1 + 6 + 15) / 2^6.
     assert right.count("exact p 0.69") == 2

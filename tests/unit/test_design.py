@@ -169,7 +169,26 @@ def test_names_do_not_matter(facts):
 def test_constant_values_have_no_variance(facts, value):
     spread = Design.of(facts).spread(np.full(facts.height, value))
     assert spread.variance == pytest.approx(0, abs=1e-25)
-    assert spread.deff == 1
+    assert Design.of(facts).clusters == 1 or spread.deff == 1
+
+
+def test_a_single_cluster_counts_as_one_fact():
+    """It cannot show how clusters vary, so its facts are taken to hang together completely."""
+    facts = own_answers(8).with_columns(answer=pl.lit("a"))
+    spread = Design.of(facts).spread(np.array([1, 1, 1, 0, 1, 1, 1, 1.0]))
+    assert spread.deff == 8
+    assert spread.variance == pytest.approx(7 / 64)
+    assert spread.df == 1
+
+
+def test_relations_of_one_answer_each_show_together_how_answers_vary():
+    facts = own_answers(4, relations=4)
+    alike = own_answers(4)
+    values = np.array([1, 0, 0, 0.0])
+    assert Design.of(facts).spread(values) == Design.of(alike).spread(values)
+    assert Design.of(facts).spread(values).df == pytest.approx(3)
+    two = Design.of(own_answers(2, relations=2)).spread(np.array([1, 0.0]))
+    assert two.df == 1
 
 
 @some

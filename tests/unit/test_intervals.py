@@ -15,6 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 from sftbench.analysis.intervals import (
     Interval,
     Limited,
+    difference_of,
     mean_difference,
     mean_share,
     newcombe,
@@ -256,23 +257,51 @@ limited = st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3).map(
 )
 
 
+correlations = st.sampled_from([0.0, 0.3, 0.9])
+
+
 @some
-@given(limited, limited)
-def test_ratio_is_that_of_the_textbook_formula(top, bottom):
+@given(limited, limited, correlations)
+def test_ratio_is_that_of_the_textbook_formula(top, bottom, r):
     (p, low1, high1), (q, low2, high2) = top, bottom
-    found = ratio_of(top, bottom)
+    found = ratio_of(top, bottom, r)
     assert found.value == p / q
 
-    def root(one, other):
-        return math.sqrt(max(0.0, (p * q) ** 2 - one * other * (2 * p - one) * (2 * q - other)))
+    def terms(one, other):
+        middle = p * q - r * (p - one) * (other - q)
+        inner = middle**2 - one * other * (2 * p - one) * (2 * q - other)
+        return middle, math.sqrt(max(0.0, inner)), other * (2 * q - other)
 
-    high = (p * q + root(high1, low2)) / (low2 * (2 * q - low2))
-    assert found.high == pytest.approx(high, rel=1e-9)
-    below = high2 * (2 * q - high2)
+    middle, root, below = terms(high1, low2)
+    assert found.high == pytest.approx((middle + root) / below, rel=1e-9)
+    middle, root, below = terms(low1, high2)
     if abs(below) > 1e-3:  # Elsewhere the textbook form divides by 0.
-        assert found.low == pytest.approx((p * q - root(low1, high2)) / below, rel=1e-6)
+        assert found.low == pytest.approx((middle - root) / below, rel=1e-6)
     assert found.low <= found.value * (1 + 1e-9)
     assert found.high >= found.value * (1 - 1e-9)
+
+
+@some
+@given(limited, limited, correlations)
+def test_a_ratio_excludes_1_just_where_the_difference_excludes_0(top, bottom, r):
+    ratio, gap = ratio_of(top, bottom, r), difference_of(top, bottom, r)
+    for one, other in ((ratio.low, gap.low), (ratio.high, gap.high)):
+        assert (one > 1) == (other > 0) or min(abs(one - 1), abs(other)) < 1e-7
+
+
+@some
+@given(limited, limited, correlations)
+def test_the_ends_of_a_ratio_are_where_the_difference_from_that_multiple_ends_in_0(top, bottom, r):
+    found = ratio_of(top, bottom, r)
+    for ratio, end in ((found.low, 1), (found.high, 2)):
+        scaled = Limited(*(ratio * one for one in bottom))
+        assert difference_of(top, scaled, r)[end] == pytest.approx(0, abs=1e-6 * max(1, ratio))
+
+
+def test_a_difference_by_hand():
+    top, bottom = Limited(0.5, 0.2, 0.9), Limited(0.3, 0.2, 0.7)
+    assert difference_of(top, bottom) == pytest.approx((0.2, 0.2 - 0.5, 0.2 + math.sqrt(0.17)))
+    assert difference_of(top, top, 1) == pytest.approx((0, -0.1, 0.1))
 
 
 def test_the_lower_bound_where_the_textbook_divides_by_zero():

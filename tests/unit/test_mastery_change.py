@@ -121,8 +121,24 @@ def test_the_base_alone_shows_chance_and_no_change():
     assert found.moved is None
     assert all((one.after, one.change, one.naive) == (None,) * 3 for one in found.levels)
     whole = found.levels[-1]
-    assert whole.chance.value == pytest.approx(0, abs=1e-12)  # both halves are before once
+    assert whole.chance is None  # both halves are before once
+    assert whole.levelled == pytest.approx(whole.before)
     assert whole.n == 300
+    four = found.levels[-2]
+    assert four.chance is not None
+    assert four.chance.clusters <= 300
+    assert 1 <= four.chance.df <= four.chance.clusters
+
+
+def test_what_shows_no_variation_has_no_interval():
+    sure = hits_of([[[True] * 4]] * 3)
+    (top, _) = mastery_change(facts_of(3), sure).levels
+    assert top.chance == (0.0, None, None, None, 3, None)
+    alike = facts_of(2).with_columns(relation=pl.lit("r"), answer=pl.lit("a"))
+    base = hits_of([[[True] * 4], [[True, True, True, False]]])
+    tuned = hits_of([[[True] * 4], [[False] * 4]])
+    whole = mastery_change(alike, base, tuned).levels[-1]
+    assert (whole.change.clusters, whole.change.se, whole.change.low) == (1, None, None)
 
 
 @few
@@ -145,9 +161,10 @@ def test_shares_of_levels_add_up_and_rates_lie_in_their_bounds():
     before, after = (measured(RATES[:60], 1, 6, seed) for seed in (1, 2))
     found = mastery_change(facts_of(60), before, after)
     assert sum(one.n for one in found.levels[:-1]) == found.levels[-1].n == found.facts == 60
-    for one in found.levels:
+    assert found.levels[-1].chance is None
+    for one in found.levels[:-1]:
         for rate in (one.chance, one.change):
-            assert -1 <= rate.low <= rate.value <= rate.high <= 1
+            assert rate.low is None or -1 <= rate.low <= rate.value <= rate.high <= 1
         assert one.naive == pytest.approx(one.chance.value + one.change.value)
 
 

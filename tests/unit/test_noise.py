@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftbench.analysis.intervals import wilson
+from sftbench.analysis.intervals import difference_of, wilson
 from sftbench.analysis.noise import flipped, forgetting
 
 pytestmark = pytest.mark.unit
@@ -60,7 +60,9 @@ def test_by_hand():
     assert found.noise.value == pytest.approx(0.15)
     assert found.noise.between == pytest.approx(0.1 / math.sqrt(2))
     assert found.excess.value == pytest.approx(0.25)
-    assert found.excess.runs == pytest.approx((0.3, 0.2))
+    assert found.excess == difference_of(
+        found.tuned.limited, found.noise.limited, found.correlation
+    )
     assert found.times.value == pytest.approx(0.4 / 0.15)
     assert found.times.low < found.times.value < found.times.high
 
@@ -106,6 +108,24 @@ def test_much_more_than_noise_is_seen():
     found = held_against(known_facts(60, 4, 6, 5, n=100), 3)
     assert found.excess.low > 0.4
     assert found.times.low > 3
+
+
+@few
+@given(tables)
+def test_times_and_excess_say_the_same(facts):
+    found = forgetting(facts, "base", "tuned", ["noise 1", "noise 2"])
+    for one in () if found is None else (found, found.alike):
+        assert 0 <= one.correlation <= 1
+        for ratio, gap in ((one.times.low, one.excess.low), (one.times.high, one.excess.high)):
+            assert (ratio > 1) == (gap > 0) or abs(ratio - 1) < 1e-6
+
+
+def test_facts_that_both_forget_make_the_difference_surer():
+    alike = held_against(known_facts(8, 8, 6), 2)
+    apart = known_facts(8, 8, 6).with_columns(tuned=pl.col("tuned").reverse())
+    assert held_against(apart, 2).correlation == 0 < alike.correlation
+    assert held_against(apart, 2).noise == alike.noise
+    assert alike.excess.low > held_against(apart, 2).excess.low
 
 
 @few

@@ -46,7 +46,9 @@ def test_every_tensor_is_changed_by_as_much_as_the_update():
             distance(tuned[name], base[name]), rel=1e-5
         )
         assert not torch.allclose(found[name], tuned[name], atol=1e-3)
-    assert record == {"norm": pytest.approx(update_norm(base, tuned)), "tensors": 5}
+    assert record.norm == pytest.approx(update_norm(base, tuned), rel=1e-5)
+    assert record.update == pytest.approx(update_norm(base, tuned))
+    assert (record.tensors, record.dtype) == (5, "float32")
 
 
 def test_the_models_given_stay_as_they_are():
@@ -63,10 +65,11 @@ def test_what_the_fine_tune_left_alone_is_the_same_object():
     tuned = {**base, UP: base[UP] + 1}
     found, record = perturbed(base, tuned, 1, "pair")
     assert [name for name in base if found[name] is not base[name]] == [UP]
-    assert record == {"norm": pytest.approx(math.sqrt(16 * 8), rel=1e-2), "tensors": 1}
+    assert record.norm == pytest.approx(math.sqrt(16 * 8), rel=1e-2)
+    assert record.tensors == 1
     nothing, record = perturbed(base, base, 1, "pair")
     assert all(nothing[name] is base[name] for name in base)
-    assert record == {"norm": 0.0, "tensors": 0}
+    assert (record.norm, record.update, record.tensors, record.ratio) == (0, 0, 0, 1)
 
 
 def test_the_same_draw_is_the_same_change_and_another_is_another():
@@ -110,6 +113,40 @@ def test_a_base_in_bfloat16_becomes_float32_and_keeps_small_changes():
         )
 
 
+@pytest.mark.parametrize("relative", [1e-4, 1e-3, 1e-2, 0.1])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_the_change_that_is_left_after_rounding_has_the_norm(dtype, relative):
+    """Rounding to nearest swallows changes far below its grid, and widens those of about half."""
+    form = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(3)
+    base = {UP: torch.randn(200, 200, generator=generator)}
+    tuned = {UP: base[UP] + relative * torch.randn(200, 200, generator=generator)}
+    found, record = perturbed(base, tuned, 1, "pair", dtype=dtype)
+    assert found[UP].dtype == form
+    seen = distance(found[UP], base[UP].to(form))
+    assert seen == pytest.approx(distance(tuned[UP].to(form), base[UP].to(form)), rel=2e-3)
+    assert (record.norm, record.dtype) == (pytest.approx(seen), dtype)
+    assert record.ratio == pytest.approx(1, abs=2e-3)
+
+
+def test_a_tensor_of_few_numbers_comes_as_close_as_rounding_lets_it():
+    base = {NORM: torch.ones(3), UP: torch.zeros(2, 2)}
+    tuned = {NORM: torch.tensor([1.0, 1.0, 1.0078125]), UP: torch.zeros(2, 2)}
+    found, record = perturbed(base, tuned, 1, "pair", dtype="bfloat16")
+    steps = distance(found[NORM], base[NORM]) / 0.0078125
+    assert 0.4 < steps < 1.5
+    assert record.norm == pytest.approx(steps * 0.0078125)
+    assert record.update == pytest.approx(0.0078125)
+
+
+def test_what_half_precision_does_not_show_is_no_update():
+    base = model(1)
+    tuned = {**base, UP: base[UP] * (1 + 1e-7)}
+    found, record = perturbed(base, tuned, 1, "pair", dtype="bfloat16")
+    assert found[UP] is base[UP]
+    assert (record.norm, record.update, record.tensors) == (0, 0, 0)
+
+
 def test_a_head_that_is_left_out_stays_left_out():
     base = model(1)
     found, _ = perturbed(base, model(2, like=base), 1, "pair")
@@ -128,7 +165,7 @@ def test_a_head_that_is_stored_and_equal_stays_equal():
         assert distance(found[EMBEDDING], base[EMBEDDING]) == pytest.approx(
             distance(tuned[EMBEDDING], base[EMBEDDING]), rel=1e-5
         )
-        assert record["norm"] == pytest.approx(update_norm(base, tuned))
+        assert record.norm == pytest.approx(update_norm(base, tuned))
 
 
 def test_a_head_of_the_tuned_model_alone_leaves_the_base_tied():
@@ -137,7 +174,7 @@ def test_a_head_of_the_tuned_model_alone_leaves_the_base_tied():
     with_head = {**tuned, HEAD: tuned[EMBEDDING] + 5}
     found, record = perturbed(base, with_head, 1, "pair")
     assert all_equal(found, perturbed(base, tuned, 1, "pair")[0])
-    assert record["tensors"] == 4
+    assert record.tensors == 4
 
 
 def test_a_head_of_the_base_alone_moves_as_far_as_the_tuned_embedding_lies():

@@ -216,7 +216,8 @@ def test_the_page_shows_every_difference_with_interval_n_and_unit() -> None:
     assert "the paper's plain way 500 50.0 40.0 – – -10.0 – – – –" in said
     assert "restored 5 % in-domain +4.0 [-16.0, +24.0] 200 +5.0 [-2.0, +12.0] 500" in said
     assert "draw 2 10.0 20 of 200 150" in said
-    assert "Tuned minus noise, paired by fact: +19.0 [+7.0, +31.0] points" in said
+    assert "Tuned minus noise: +19.0 [+7.0, +31.0] points" in said
+    assert "As bfloat16 holds them, their norm over all tensors is 99.9 to 100.0 % of the" in said
     assert "Tuned over noise: 1.4 times [0.7, ∞]" in said
     assert "0 of 209 answers flipped between right and wrong" in said
     assert "level 4 100.5 96.0 89.0 -7.0 [-8.0, +1.2]" in said
@@ -276,7 +277,8 @@ def test_the_caveats_say_what_intervals_cover_and_when_draws_are_few() -> None:
     few = with_noise(full(), once)
     assert any("With 1 random change of" in one for one in notes.caveats(few))
     assert evidence.forgotten(few, "in")[-2].name == "noise of its size (1 draw)"
-    assert "(10 % [0, 22], 1 draw)" in plain(words.noise_sentence(few))
+    assert "times" not in words.noise_sentence(few)
+    assert "where 10 % [0, 22] is what one random change" in plain(words.noise_sentence(few))
 
 
 def test_a_domain_without_known_facts_has_differences_and_no_retention() -> None:
@@ -295,7 +297,7 @@ def test_a_domain_without_known_facts_has_differences_and_no_retention() -> None
     assert plain(words.noise_sentence(summary)).startswith("Out-of-domain the fine-tune forgot")
     assert charts.chart_data(summary)["scores"]["in"] is None
     assert charts.chart_data(summary)["forgetting"]["in"] == []
-    assert "in, all facts" in shown(summary)
+    assert "Accuracy in-domain, tuned minus base" in shown(summary)
 
 
 def test_names_of_variants_are_escaped_in_the_new_part() -> None:
@@ -315,19 +317,21 @@ def test_the_terminal_shows_differences_noise_and_the_paper_in_80_columns() -> N
     assert "…" not in text
     assert re.search(r"tuned +71\.0 \[61, 81\] +73\.0 \[63, 83\] +98 +98 +56 +56", text)
     assert re.search(r"base +98\.0 +100\.0 +", text)
-    assert re.search(r"in, all facts +500 +-8\.4 \[-14\.4, -2\.4\] +98 +56 +0\.012", text)
-    assert re.search(r"out, mean over levels +500 +-10\.0 \[-17\.0, -3\.0\] +– +– +–", text)
-    assert re.search(r"tuned +(40\.0 +){6}\[32, 48\]", text)
+    assert re.search(r"all facts +500 +-8\.4 \[-14, -2\] +98 +56 +0\.012 +– +< 0\.001 +8\.5", text)
+    assert re.search(r"level 4 +100 +-4\.0 \[-10, \+2\] +4 +0 +0\.012 +0\.061 +< 0\.001", text)
+    assert re.search(r"mean +500 +-10\.0 \[-17, -3\] +– +– +– +– +– +9\.0", text)
+    assert re.search(r"the paper +500 +-10\.0 +–", text)
+    assert re.search(r"tuned +(40\.0 +){6}\n +(\[20, 100\] +){5}\[32, 48\]", text)
     assert "In-domain the fine-tune forgot 100 of the 200" in text
     assert "0 of 209 answers flipped" in text
     flat = " ".join(text.split())
     assert "Brackets hold 95 % intervals." in flat
-    assert "The paper's plain way (Ye et al. 2025)" in flat
+    assert "the paper (Ye et al. 2025) gives it without an interval" in flat
 
 
 def test_the_terminal_shows_files_of_an_earlier_version() -> None:
     text = shown(full())
-    assert "[" not in text
+    assert "Brackets hold" not in text
     assert "percentage points" not in text
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sftbench.analysis.design import Design
 from sftbench.analysis.estimates import difference, share
-from sftbench.analysis.intervals import quantile
+from sftbench.analysis.intervals import quantile, wilson
 from sftbench.analysis.seeds import difference_over_runs, share_over_runs
 
 pytestmark = pytest.mark.unit
@@ -45,11 +45,15 @@ def test_between_and_within_by_hand():
     assert found.value == 0.625
     assert found.between == pytest.approx(math.sqrt(2 * 0.125**2))
     assert found.within == pytest.approx(math.sqrt((0.25 / 3 + 0.1875 / 3) / 2))
-    # Of the facts 0.6875/12; of the runs 0.03125/2; what both hold, 2 * 0.1875/12 / 2, once.
-    assert found.se == pytest.approx(math.sqrt(0.6875 / 12 + 0.03125 / 2 - 0.1875 / 12))
+    # Of the facts 0.6875/12; of the runs 0.03125/2.
+    assert found.se == pytest.approx(math.sqrt(0.6875 / 12 + 0.03125 / 2))
     half = quantile(1) * found.between / math.sqrt(2)
     assert found.these_facts == (max(0.0, 0.625 - half), min(1.0, 0.625 + half))
-    assert found.df == pytest.approx(found.se**4 / (0.015625**2 / 1 + (0.6875 / 12) ** 2 / 3))
+    # The facts alone: 0.625 of 0.234375/4 / (0.6875/12) * 4 facts, t with 3 degrees of freedom.
+    n = 4 * (0.234375 / 4) / (0.6875 / 12)
+    of_facts = wilson(0.625 * n, n, q=quantile(3))
+    assert found.low == max(0.0, 0.625 - math.hypot(0.625 - of_facts.low, half))
+    assert found.high == min(1.0, 0.625 + math.hypot(of_facts.high - 0.625, half))
     assert (found.n, found.clusters) == (4, 4)
 
 
@@ -59,7 +63,6 @@ def test_runs_that_move_all_facts_vary_between_and_not_within():
     assert found.within == 0
     assert found.between == pytest.approx(0.5)
     assert found.se == pytest.approx(0.5 / 2)
-    assert found.df == pytest.approx(3)
     assert found.these_facts == (0, 1)  # 0.75 ± 3.18 * 0.25
 
 
@@ -98,7 +101,7 @@ def test_equal_runs_do_not_vary(runs, count):
     assert found.between == pytest.approx(0, abs=1e-12)
     assert found.these_facts == pytest.approx((alone.value, alone.value))
     assert (found.value, found.se) == pytest.approx((alone.value, alone.se))
-    assert found.df == pytest.approx(alone.df)
+    assert found.limited == pytest.approx(alone.limited, abs=1e-9)
 
 
 @some
@@ -109,7 +112,7 @@ def test_the_order_of_the_runs_does_not_matter(runs, random):
     one, other = share_over_runs(design, runs), share_over_runs(design, runs[order])
     assert sorted(one.runs) == sorted(other.runs)
     assert one.limited == pytest.approx(other.limited, abs=1e-8)
-    assert (one.se, one.df, one.within) == pytest.approx((other.se, other.df, other.within))
+    assert (one.se, one.within) == pytest.approx((other.se, other.within))
     assert one.between is None or one.between == pytest.approx(other.between, abs=1e-12)
 
 
@@ -123,13 +126,13 @@ def test_what_is_bounded_is_in_its_bounds(runs, shared_base):
     for found, lowest in ((after, 0), (change, -1)):
         assert lowest <= found.low <= found.value + 1e-9
         assert found.value - 1e-9 <= found.high <= 1
-        assert found.df >= 1
         assert found.value == pytest.approx(np.mean(found.runs))
         if found.between is not None:
             assert found.se >= found.between / math.sqrt(len(runs)) - 1e-12
             low, high = found.these_facts
-            assert lowest <= low <= found.value + 1e-9
-            assert found.value - 1e-9 <= high <= 1
+            # More facts than these can only add doubt.
+            assert lowest <= found.low <= low <= found.value + 1e-9
+            assert found.value - 1e-9 <= high <= found.high <= 1
 
 
 @some
