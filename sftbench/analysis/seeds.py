@@ -105,7 +105,7 @@ def _over_runs(design: Design, values: Floats, bounds: Interval, *, lowest: floa
 
     What the choice of facts leaves open, `bounds`, and what that of runs does, the t interval of
     the runs' figures, are added in squares, each with the quantile of its own degrees of freedom
-    (Banerjee 1961, Calcutta Statistical Association Bulletin 10:61). What single facts do anew in
+    (Banerjee 1960, Sankhya 22:357). What single facts do anew in
     each run counts in both, so this errs on the side of width.
 
     Args:
