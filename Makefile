@@ -14,7 +14,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .PHONY: help demo test lint types docs unit clean
 help:
-	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 6 minutes after installation)"
+	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 8 minutes after installation)"
 	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
 	@echo "make docs   the documentation as a site, out/site, links checked"

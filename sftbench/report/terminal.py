@@ -84,7 +84,7 @@ def _table(title: str) -> Table:
 
 
 def _overview(summary: Summary) -> Table:
-    table = _table("Retention (mean over levels), %; facts lost and gained against the base")
+    table = _table("Retention (mean over levels), %; facts lost and gained")
     table.add_column("variant", no_wrap=True)
     for measure in ("retention", "lost", "gained"):
         for place, domain in enumerate(summary.domains):
