@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sftbench.analysis.evidence import (
+    EstimateRecord,
     MasteryChangeRecord,
     PairDomain,
     PairResult,
@@ -60,7 +61,7 @@ def _tested(one: TestedRecord) -> list[str]:
         *(_share(right, one.n) for right in (one.kept + one.lost, one.kept + one.gained)),
         f"{one.lost:,}",
         f"{one.gained:,}",
-        f"{words.signed(one.difference.value)} {words.signed_bracket(one.difference, 0)}",
+        _difference(one.difference),
         words.p_value(one.p),
         "" if one.level is None else words.p_value(one.p_holm),
         words.points(one.smallest),
@@ -76,9 +77,12 @@ def _means(table: Table, one: PairDomain) -> None:
     if one.retention is not None:
         figures.append(("retention", one.retention, None))
     for name, found, smallest in figures:
-        difference = f"{words.signed(found.value)} {words.signed_bracket(found, 0)}"
         seen = words.points(smallest) if smallest is not None else ""
-        table.add_row(name, f"{found.n:,}", "", "", "", "", difference, "", "", seen)
+        table.add_row(name, f"{found.n:,}", "", "", "", "", _difference(found), "", "", seen)
+
+
+def _difference(found: EstimateRecord) -> str:
+    return f"{words.signed(found.value)}\n{words.signed_bracket(found, 0)}"
 
 
 PAIR_LEGEND = (
