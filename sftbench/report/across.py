@@ -46,7 +46,7 @@ def pair_tables(pair: PairResult) -> Iterator[Table]:
         table = _table(
             f"{DOMAIN_NAMES[one.domain].capitalize()}: accuracy in %, second minus first in "
             "percentage points",
-            "", "n", "1st, %", "2nd, %", "lost", "gained", "difference", "p", "Holm", "seen",
+            "", "n", "1st, %", "2nd, %", "lost", "gained", "difference", "p\nHolm", "seen",
         )  # fmt: skip
         for tested in (one.facts, *one.levels):
             table.add_row(*_tested(tested))
@@ -62,8 +62,7 @@ def _tested(one: TestedRecord) -> list[str]:
         f"{one.lost:,}",
         f"{one.gained:,}",
         _difference(one.difference),
-        words.p_value(one.p),
-        "" if one.level is None else words.p_value(one.p_holm),
+        words.p_value(one.p) + ("" if one.level is None else f"\n{words.p_value(one.p_holm)}"),
         words.points(one.smallest),
     ]
 
@@ -78,7 +77,7 @@ def _means(table: Table, one: PairDomain) -> None:
         figures.append(("retention", one.retention, None))
     for name, found, smallest in figures:
         seen = words.points(smallest) if smallest is not None else ""
-        table.add_row(name, f"{found.n:,}", "", "", "", "", _difference(found), "", "", seen)
+        table.add_row(name, f"{found.n:,}", "", "", "", "", _difference(found), "", seen)
 
 
 def _difference(found: EstimateRecord) -> str:

@@ -236,6 +236,7 @@ def test_the_commands_print_and_write(request_: Request, tmp_path: Path) -> None
     shown = runner.invoke(app, ["pair", *refs, "-o", str(tmp_path / "pair.json")])
     assert shown.exit_code == 0, shown.output
     assert "…" not in shown.output
+    assert max(map(len, shown.output.splitlines()[2:])) <= 80
     assert "retention" in shown.output
     assert json.loads((tmp_path / "pair.json").read_text())["second"] == refs[1]
     shown = runner.invoke(app, ["seeds", *refs, "-o", str(tmp_path / "seeds.json")])
