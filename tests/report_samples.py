@@ -281,7 +281,8 @@ def forgetting(domain: str, tuned: float, noise: float, times: RatioRecord) -> F
         return RunsRecord(
             value=value, runs=(value - 0.02, value, value + 0.02), between=0.02, within=0.04,
             se=0.05, low=found.low, high=found.high,
-            these_facts=IntervalRecord(low=found.low, high=found.high), n=200, clusters=150,
+            these_facts=IntervalRecord(low=found.low, high=found.high),
+            these_runs=IntervalRecord(low=found.low, high=found.high), n=200, clusters=150,
         )  # fmt: skip
 
     gap = tuned - noise

@@ -147,7 +147,7 @@ class Design:
         Args:
             values: of each fact, ``[facts]``.
         """
-        in_level = np.maximum(0.0, self.means(values * values) - self.means(values) ** 2)
+        in_level = self.means((values - self.means(values)[self.level]) ** 2)
         return float((in_level / self.sizes).sum()) / len(self.levels) ** 2
 
     def _variance(self, totals: Floats) -> float:

@@ -100,6 +100,7 @@ class RunsRecord(Record):
     low: float
     high: float
     these_facts: IntervalRecord | None
+    these_runs: IntervalRecord
     n: int
     clusters: int
 

@@ -266,7 +266,9 @@ def newcombe(kept: float, gained: float, lost: float, n: float) -> Interval:
     )
 
 
-def difference_of(top: Limited, bottom: Limited, correlation: float = 0.0) -> Limited:
+def difference_of(
+    top: Limited, bottom: Limited, correlation: tuple[float, float] = (0.0, 0.0)
+) -> Limited:
     """Return the difference of two figures, its bounds made of theirs.
 
     The distances from figure to bound are added in squares, less what correlation takes off
@@ -275,18 +277,21 @@ def difference_of(top: Limited, bottom: Limited, correlation: float = 0.0) -> Li
     Args:
         top: the one.
         bottom: what is taken from it.
-        correlation: of the two figures, 0 to 1.
+        correlation: of the two distances that make the lower bound, and of those that make the
+            upper one, 0 to 1.
     """
     (p, low1, high1), (q, low2, high2) = top, bottom
 
-    def apart(mine: float, other: float) -> float:
-        return math.sqrt(max(0.0, mine * mine - 2 * correlation * mine * other + other * other))
+    def apart(mine: float, other: float, together: float) -> float:
+        return math.sqrt(max(0.0, mine * mine - 2 * together * mine * other + other * other))
 
-    value = p - q
-    return Limited(value, value - apart(p - low1, high2 - q), value + apart(high1 - p, q - low2))
+    below = apart(p - low1, high2 - q, correlation[0])
+    return Limited(p - q, p - q - below, p - q + apart(high1 - p, q - low2, correlation[1]))
 
 
-def ratio_of(top: Limited, bottom: Limited, correlation: float = 0.0) -> Limited:
+def ratio_of(
+    top: Limited, bottom: Limited, correlation: tuple[float, float] = (0.0, 0.0)
+) -> Limited:
     """Return the ratio of two figures that are not negative, its bounds made of theirs.
 
     MOVER-R (Donner and Zou 2012, Statistical Methods in Medical Research 21:347; Newcombe 2016,
@@ -295,26 +300,28 @@ def ratio_of(top: Limited, bottom: Limited, correlation: float = 0.0) -> Limited
     holds 1 just where that of the difference holds 0.
 
     Args:
-        top: the one.
+        top: the one; its lower bound is above 0 if it is.
         bottom: what it is divided by.
-        correlation: of the two figures, 0 to 1.
+        correlation: as in `difference_of`.
 
     Returns:
-        value and high are infinite where the bottom, or its lower bound, is 0; where both are 0
-        the value is NaN.
+        value and high are infinite where the bottom is 0, high also where its lower bound is 0
+        and the two do not correlate enough to bound it; where both are 0 the value is NaN.
     """
     (p, low1, high1), (q, low2, high2) = top, bottom
     value = p / q if q > 0 else (math.inf if p > 0 else math.nan)
     low, high = 0.0, math.inf
     if low1 > 0 and high2 > 0:
         # Of the two forms of the root, the one that also serves where a factor of R^2 is 0 or less.
-        middle = p * q - correlation * (p - low1) * (high2 - q)
+        middle = p * q - correlation[0] * (p - low1) * (high2 - q)
         last = low1 * (2 * p - low1)
         root = math.sqrt(max(0.0, middle * middle - high2 * (2 * q - high2) * last))
         low = last / (middle + root)
+    middle = p * q - correlation[1] * (high1 - p) * (q - low2)
+    last = high1 * (2 * p - high1)
     if low2 > 0:
-        middle = p * q - correlation * (high1 - p) * (q - low2)
         first = low2 * (2 * q - low2)
-        root = math.sqrt(max(0.0, middle * middle - first * high1 * (2 * p - high1)))
-        high = (middle + root) / first
+        high = (middle + math.sqrt(max(0.0, middle * middle - first * last))) / first
+    elif middle < 0:
+        high = last / (2 * middle)
     return Limited(value, low, high)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from sftbench.analysis.design import Design, value_column
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 LEVELS = (0, 1, 2, 3, 4)
+ROUNDING = 1e-9
+"""Rates that differ by less are the same."""
 
 
 class Rate(NamedTuple):
@@ -200,7 +203,7 @@ def _rate(part: pl.DataFrame, values: pl.Expr) -> Rate:
     design = Design.of(rows, by_level=False)
     value = value_column(rows, design, "value")
     mean, spread = design.mean(value), design.spread(value)
-    if design.clusters == 1 or spread.variance <= 0:
+    if design.clusters == 1 or np.ptp(value) < ROUNDING:
         return Rate(mean, None, None, None, design.clusters, None)
     se = math.sqrt(spread.variance)
     half = quantile(spread.df) * se

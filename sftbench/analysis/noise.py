@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -98,29 +99,36 @@ def forgetting(
 def _against(design: Design, after: Floats, perturbed: Floats) -> Against:
     """Return the comparison of what is forgotten, ``[facts]`` and ``[draws, facts]``."""
     mine, noise = share(design, after), share_over_runs(design, perturbed)
-    together = _correlation(design, after, perturbed.mean(axis=0), mine.se * noise.se)
+    together = _correlation(design, after, perturbed.mean(axis=0))
+    # What the choice of draws brings to a bound of the noise does not correlate with anything.
+    sides = (
+        together * _part(noise.these_runs.high - noise.value, noise.high - noise.value),
+        together * _part(noise.value - noise.these_runs.low, noise.value - noise.low),
+    )
     return Against(
         tuned=mine,
         noise=noise,
         correlation=together,
-        excess=difference_of(mine.limited, noise.limited, together),
-        times=ratio_of(mine.limited, noise.limited, together),
+        excess=difference_of(mine.limited, noise.limited, sides),
+        times=ratio_of(mine.limited, noise.limited, sides),
     )
 
 
-def _correlation(design: Design, one: Floats, other: Floats, scale: float) -> float:
+def _part(some: float, whole: float) -> float:
+    return min(1.0, some / whole) if whole > 0 else 0.0
+
+
+def _correlation(design: Design, one: Floats, other: Floats) -> float:
     """Return the correlation of two means over levels on the same facts, 0 if it is negative.
 
     Args:
         design: the facts.
         one: value of each fact, ``[facts]``.
         other: the same.
-        scale: product of the standard errors of the means.
     """
-    if scale <= 0:
-        return 0.0
     both, first, second = (design.spread(x).variance for x in (one + other, one, other))
-    return min(1.0, max(0.0, (both - first - second) / (2 * scale)))
+    scale = 2 * math.sqrt(first * second)
+    return min(1.0, max(0.0, (both - first - second) / scale)) if scale > 0 else 0.0
 
 
 class Flips(NamedTuple):

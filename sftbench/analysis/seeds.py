@@ -31,6 +31,7 @@ class OverRuns(NamedTuple):
         high: upper bound.
         these_facts: 95 % interval of the mean over further runs on these very facts; None for one
             run.
+        these_runs: 95 % interval of the mean over these very runs on further facts.
         n: facts.
         clusters: different answers (within relations) among them.
     """
@@ -43,6 +44,7 @@ class OverRuns(NamedTuple):
     low: float
     high: float
     these_facts: Interval | None
+    these_runs: Interval
     n: int
     clusters: int
 
@@ -61,7 +63,7 @@ def share_over_runs(design: Design, right: Floats) -> OverRuns:
     """
     mean = right.mean(axis=0)
     shares = design.means(mean)
-    n, q = _effective(design, mean, shares * (1 - shares))
+    n, q = _effective(design, mean, shares * (1 - shares), len(right))
     return _over_runs(design, right, mean_share(shares * n, n, q=q), lowest=0.0)
 
 
@@ -77,11 +79,11 @@ def difference_over_runs(design: Design, before: Floats, after: Floats) -> OverR
     changes = after - before
     gained, lost = (design.means(floats(one).mean(axis=0)) for one in (changes > 0, changes < 0))
     spread = gained + lost - (gained - lost) ** 2
-    n, q = _effective(design, changes.mean(axis=0), spread)
+    n, q = _effective(design, changes.mean(axis=0), spread, len(changes))
     return _over_runs(design, changes, mean_difference(gained * n, lost * n, n, q=q), lowest=-1.0)
 
 
-def _effective(design: Design, mean: Floats, spread: Floats) -> tuple[Floats, float]:
+def _effective(design: Design, mean: Floats, spread: Floats, runs: int) -> tuple[Floats, float]:
     """Return the effective number of facts in each level, ``[levels]``, and the t quantile.
 
     So many independent facts, asked once, would give the variance that the choice of facts brings
@@ -91,11 +93,12 @@ def _effective(design: Design, mean: Floats, spread: Floats) -> tuple[Floats, fl
         design: the facts.
         mean: value of each fact, the mean over runs, ``[facts]``.
         spread: variance of one answer in each level, ``[levels]``.
+        runs: how many there are.
     """
     facts = design.spread(mean)
     once = float((spread / design.sizes).sum()) / len(design.levels) ** 2
-    # As for one run, nothing is gained from strata.
-    least = max(facts.variance, design.alone(mean))
+    # As for one run, nothing is gained from strata; and so many answers are independent at most.
+    least = max(facts.variance, design.alone(mean), once / runs)
     n = design.sizes * (once / least) if once > 0 and least > 0 else design.sizes / facts.deff
     return n, quantile(facts.df)
 
@@ -136,6 +139,7 @@ def _over_runs(design: Design, values: Floats, bounds: Interval, *, lowest: floa
         low=low,
         high=high,
         these_facts=None if between is None else within(half, half),
+        these_runs=bounds,
         n=design.n,
         clusters=design.clusters,
     )

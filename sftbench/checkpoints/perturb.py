@@ -19,6 +19,7 @@ import torch
 
 from sftbench.checkpoints.update import HEAD, Tensors, head_of, is_tied, shared_names
 from sftbench.common.digests import seed_of
+from sftbench.common.errors import SftbenchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ class Perturbation:
     Attributes:
         norm: L2 norm of the change, as the engine sees it.
         update: that of the fine-tune's update, likewise; the two differ where rounding leaves no
-            scale that fits.
+            scale that fits, or where the tuned model has a head of its own that the base ties.
         tensors: tensors that changed.
         dtype: number format that both are rounded to.
         numpy: version of numpy, which drew the numbers.
@@ -86,7 +87,7 @@ def perturbed(
         where: what errors call the two models.
 
     Raises:
-        SftbenchError: as `shared_names`.
+        SftbenchError: as `shared_names`; or the engine's dtype cannot hold the numbers.
     """
     form: torch.dtype = getattr(torch, dtype)
     changed = dict(base)
@@ -100,6 +101,7 @@ def perturbed(
         rows = _common(base[name], after)
         before = (base[name] if rows is None else base[name][:rows]).to(form)
         update = _distance(before, (after if rows is None else after[:rows]).to(form))
+        _require_finite(update, name, dtype, where[1])
         if update == 0:
             continue
         moved = base[name].to(form, copy=True)
@@ -110,9 +112,33 @@ def perturbed(
         updates.append(update)
     if HEAD in base and is_tied(base):
         _tie(base, changed)
+    updates.append(_own_head(base, tuned, form))
     return changed, Perturbation(
         math.hypot(*norms), math.hypot(*updates), _different(base, changed), dtype
     )
+
+
+def _require_finite(update: float, name: str, dtype: str, where: str | Path) -> None:
+    if not math.isfinite(update):
+        raise SftbenchError(
+            f"the tensor {name} holds numbers that {dtype} cannot hold",
+            where=where,
+            remedy="Use another --dtype: bfloat16 and float32 reach as far as each other.",
+        )
+
+
+def _own_head(base: Tensors, tuned: Tensors, form: torch.dtype) -> float:
+    """Return how far a head of the tuned model lies from the embedding that is the base's head.
+
+    The base has nothing there that a random change could move by itself, so this only counts.
+    """
+    if HEAD not in tuned or HEAD in base:
+        return 0.0
+    mine, theirs = head_of(base), tuned[HEAD]
+    if mine is None or is_tied(tuned):
+        return 0.0
+    rows = min(len(mine), len(theirs))
+    return _distance(mine[:rows].to(form), theirs[:rows].to(form))
 
 
 def _common(before: torch.Tensor, after: torch.Tensor) -> int | None:

@@ -74,7 +74,7 @@ def compare_variants(first: Named, second: Named) -> PairResult:
         else (first.ref, second.ref)
     )
     # Against the base itself there is no difference in retention: it is the score.
-    known = None if first.answered.variant == Base() else "known"
+    known = None if Base() in (first.answered.variant, second.answered.variant) else "known"
     found = pair_result(facts, "before", "after", known=known, names=names)
     notes = [
         base_flips(first, second),

@@ -192,7 +192,9 @@ def _warnings(one: Answered) -> Sequence[str]:
         return ()
     size = f"{abs(off):.0%} {'larger' if off > 0 else 'smaller'} than the fine-tune's update"
     form = one.record["noise"]["dtype"]
-    return [f"the random change is {size}, since rounding to {form} leaves no other that is closer"]
+    return [
+        f"the random change is {size}; the base's tensors, as {form}, allow none that is closer"
+    ]
 
 
 def _engine_findings(answered: Sequence[Answered], present: Mapping[str, str]) -> list[str]:

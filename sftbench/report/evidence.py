@@ -94,8 +94,8 @@ def mean_sentence(summary: Summary) -> str:
     """
     said = [
         f"{words.share(one.tuned.value, one.tuned)} {DOMAIN_NAMES[one.domain]} against "
-        f"{words.share(one.noise.value, one.noise)} by noise "
-        f"({words.difference(one.excess.value, one.excess)})"
+        f"{words.share(one.noise.value, one.noise)} by noise"
+        + ("" if words.few_draws(one) else f" ({words.difference(one.excess.value, one.excess)})")
         for one in (summary.noise.forgetting if summary.noise else ())
     ]
     return f"As the mean over levels it forgot {words.listed(said)}." if said else ""
@@ -104,7 +104,7 @@ def mean_sentence(summary: Summary) -> str:
 def size_sentence(summary: Summary) -> str:
     """Return how large the random changes are against the update, "" where it is not recorded."""
     changes = summary.noise.changes if summary.noise else ()
-    if not changes:
+    if not changes or not changes[0].update:
         return ""
     ratios = [round(100 * one.ratio, 1) for one in changes]
     low, high = (f"{edge:.1f}" for edge in (min(ratios), max(ratios)))

@@ -136,6 +136,7 @@ def _template() -> jinja2.Template:
         "ratio": words.ratio,
         "counted": _counted,
         "times_bracket": words.times_bracket,
+        "few_draws": words.few_draws,
         "forgotten": evidence.forgotten,
         "differences": evidence.differences,
         "level_kept": charts.level_kept,

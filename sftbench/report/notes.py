@@ -65,9 +65,9 @@ def glossary() -> tuple[tuple[str, str], ...]:
         ),
         (
             "Noise of its size",
-            "Random changes of the base that have, in every tensor, the same norm as the "
-            "fine-tune. What they forget is what any change of that size might: facts on the "
-            "border of being known.",
+            "Random changes of the base that have, in every tensor, the norm of the fine-tune "
+            "as near as rounding lets them. What they forget is what any change of that size "
+            "might: facts on the border of being known.",
         ),
         (
             "Healed, preserved",

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import NamedTuple, Protocol
 
 from sftbench.analysis.evidence import AgainstRecord, ForgettingRecord, PairDomain
+from sftbench.analysis.seeds import FEW_RUNS
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -290,8 +291,11 @@ def _forgot(one: ForgettingRecord, *, first: bool) -> str:
 
 def _against_noise(one: AgainstRecord, same: str) -> str:
     noise = share(one.noise.value, one.noise)
-    if len(one.noise.runs) == 1:
-        return f"where {noise} is what one random change of that size forgets: too few to judge by"
+    if few_draws(one):
+        number = len(one.noise.runs)
+        changes = f"{number} random changes" if number > 1 else "one random change"
+        verb = "forget" if number > 1 else "forgets"
+        return f"where {noise} is what {changes} of that size {verb}: too few to judge by"
     draws = count(len(one.noise.runs), "draw").replace(" ", FIXED)
     if one.excess.low <= 0 <= one.excess.high:
         return (
@@ -304,6 +308,11 @@ def _against_noise(one: AgainstRecord, same: str) -> str:
     if low > 1:
         return f"at least {low:.1f} times what {same} ({noise}, {draws})"
     return f"{'more' if one.excess.low > 0 else 'less'} than {same} ({noise}, {draws})"
+
+
+def few_draws(one: AgainstRecord | ForgettingRecord) -> bool:
+    """Say whether there are too few random changes to know how such changes vary."""
+    return len(one.noise.runs) < FEW_RUNS
 
 
 def times_bracket(low: float, high: float | None) -> str:

@@ -156,6 +156,7 @@ def test_the_base_has_no_difference_in_retention_and_its_own_flips_are_said(
     base = find_variant(f"{request_.out}:base")
     tuned = find_variant(str(request_.out))
     assert all(one.retention is None for one in compare_variants(base, tuned).domains)
+    assert all(one.retention is None for one in compare_variants(tuned, base).domains)
     assert compare_variants(base, tuned) == compared.summary.pair("base", "tuned")
     flipped = tuned.result.variant("base")
     answers = flipped.answers.with_columns(

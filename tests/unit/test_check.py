@@ -232,13 +232,13 @@ def test_the_verdict_has_sentences_with_their_intervals(wanted: CheckRequest) ->
 
 def test_the_verdict_says_what_noise_of_its_size_does(wanted: CheckRequest) -> None:
     engine = FakeEngine()
-    checked = run_check(replace(wanted, noise=2), factory_of(engine), lambda _: None)
+    checked = run_check(replace(wanted, noise=3), factory_of(engine), lambda _: None)
     said = sentences(checked.compared.summary)
     assert len(said) == 4
-    assert "2 draws" in plain(said[1])
-    assert "--noise 2 " in dict(checked.next_steps)["what it was tuned for"]
+    assert "3 draws" in plain(said[1])
+    assert "--noise 3 " in dict(checked.next_steps)["what it was tuned for"]
     assert [one.name for one in checked.compared.summary.perturbed] == [
-        "base+noise(1)", "base+noise(2)",
+        "base+noise(1)", "base+noise(2)", "base+noise(3)",
     ]  # fmt: skip
 
 

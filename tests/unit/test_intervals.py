@@ -257,7 +257,7 @@ limited = st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3).map(
 )
 
 
-correlations = st.sampled_from([0.0, 0.3, 0.9])
+correlations = st.sampled_from([(0.0, 0.0), (0.3, 0.1), (0.9, 1.0)])
 
 
 @some
@@ -267,14 +267,14 @@ def test_ratio_is_that_of_the_textbook_formula(top, bottom, r):
     found = ratio_of(top, bottom, r)
     assert found.value == p / q
 
-    def terms(one, other):
+    def terms(one, other, r):
         middle = p * q - r * (p - one) * (other - q)
         inner = middle**2 - one * other * (2 * p - one) * (2 * q - other)
         return middle, math.sqrt(max(0.0, inner)), other * (2 * q - other)
 
-    middle, root, below = terms(high1, low2)
-    assert found.high == pytest.approx((middle + root) / below, rel=1e-9)
-    middle, root, below = terms(low1, high2)
+    middle, root, below = terms(high1, low2, r[1])
+    assert found.high == pytest.approx((middle + root) / below, rel=1e-6)
+    middle, root, below = terms(low1, high2, r[0])
     if abs(below) > 1e-3:  # Elsewhere the textbook form divides by 0.
         assert found.low == pytest.approx((middle - root) / below, rel=1e-6)
     assert found.low <= found.value * (1 + 1e-9)
@@ -298,10 +298,20 @@ def test_the_ends_of_a_ratio_are_where_the_difference_from_that_multiple_ends_in
         assert difference_of(top, scaled, r)[end] == pytest.approx(0, abs=1e-6 * max(1, ratio))
 
 
+def test_a_ratio_is_bounded_where_the_difference_is_though_the_bottom_may_be_0():
+    top, bottom = Limited(0.01, 0.001, 0.1), Limited(0.5, 0.0, 1.0)
+    ratio, gap = ratio_of(top, bottom, (1, 1)), difference_of(top, bottom, (1, 1))
+    assert gap.high < 0
+    assert ratio.value < ratio.high < 1
+    scaled = Limited(*(ratio.high * one for one in bottom))
+    assert difference_of(top, scaled, (1, 1)).high == pytest.approx(0, abs=1e-9)
+    assert ratio_of(top, bottom).high == math.inf
+
+
 def test_a_difference_by_hand():
     top, bottom = Limited(0.5, 0.2, 0.9), Limited(0.3, 0.2, 0.7)
     assert difference_of(top, bottom) == pytest.approx((0.2, 0.2 - 0.5, 0.2 + math.sqrt(0.17)))
-    assert difference_of(top, top, 1) == pytest.approx((0, -0.1, 0.1))
+    assert difference_of(top, top, (1, 1)) == pytest.approx((0, -0.1, 0.1))
 
 
 def test_the_lower_bound_where_the_textbook_divides_by_zero():

@@ -134,6 +134,11 @@ def test_what_shows_no_variation_has_no_interval():
     sure = hits_of([[[True] * 4]] * 3)
     (top, _) = mastery_change(facts_of(3), sure).levels
     assert top.chance == (0.0, None, None, None, 3, None)
+    for n in (3, 7, 10):  # 1 to 1/5: of no binary fraction, so that sums are rounded
+        base, tuned = hits_of([[[True] * 6]] * n), hits_of([[[True] + [False] * 4]] * n)
+        whole = mastery_change(facts_of(n), base, tuned).levels[-1]
+        assert whole.change.value == pytest.approx(-0.8)
+        assert (whole.change.se, whole.change.low) == (None, None)
     alike = facts_of(2).with_columns(relation=pl.lit("r"), answer=pl.lit("a"))
     base = hits_of([[[True] * 4], [[True, True, True, False]]])
     tuned = hits_of([[[True] * 4], [[False] * 4]])

@@ -175,6 +175,20 @@ def test_a_head_of_the_tuned_model_alone_leaves_the_base_tied():
     found, record = perturbed(base, with_head, 1, "pair")
     assert all_equal(found, perturbed(base, tuned, 1, "pair")[0])
     assert record.tensors == 4
+    # Its head moved, and nothing of the base can be moved as far: the record says so.
+    assert record.update == pytest.approx(update_norm(base, with_head))
+    assert record.ratio < 0.1
+    alone = {**base, HEAD: base[EMBEDDING] + 5}
+    found, record = perturbed(base, alone, 1, "pair")
+    assert (record.norm, record.ratio) == (0, 0)
+    assert record.update > 0
+
+
+def test_numbers_that_the_format_cannot_hold_are_refused_by_name():
+    base = {UP: torch.full((2, 2), 60000.0)}
+    for tuned in ({UP: base[UP] + 10000}, {UP: base[UP] * 2}):
+        with pytest.raises(SftbenchError, match=f"{UP} holds numbers that float16 cannot hold"):
+            perturbed(base, tuned, 1, "pair", dtype="float16")
 
 
 def test_a_head_of_the_base_alone_moves_as_far_as_the_tuned_embedding_lies():

@@ -278,6 +278,8 @@ def test_the_caveats_say_what_intervals_cover_and_when_draws_are_few() -> None:
     assert any("With 1 random change of" in one for one in notes.caveats(few))
     assert evidence.forgotten(few, "in")[-2].name == "noise of its size (1 draw)"
     assert "times" not in words.noise_sentence(few)
+    assert "points" not in evidence.mean_sentence(few)
+    assert "Tuned over noise" not in seen(page_of(few))
     assert "where 10 % [0, 22] is what one random change" in plain(words.noise_sentence(few))
 
 

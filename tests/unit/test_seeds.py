@@ -57,6 +57,19 @@ def test_between_and_within_by_hand():
     assert (found.n, found.clusters) == (4, 4)
 
 
+@pytest.mark.parametrize("n", [3, 6, 9, 30, 99])
+def test_runs_that_miss_different_facts_are_not_certain(n):
+    """Each fact is right in two of three runs: the means do not vary, but three runs are few."""
+    right = np.array([[float(fact % 3 != run) for fact in range(n)] for run in range(3)])
+    found = share_over_runs(design_of(n), right)
+    assert found.value == pytest.approx(2 / 3)
+    assert found.between == pytest.approx(0, abs=1e-12)
+    # Never surer than three times as many facts, each asked once.
+    whole = wilson(2 * n, 3 * n)
+    assert found.low <= whole.low + 1e-9
+    assert found.high >= whole.high - 1e-9
+
+
 def test_runs_that_move_all_facts_vary_between_and_not_within():
     """All right or all wrong: each run is certain of itself, and no run of the next."""
     found = share_over_runs(design_of(50), np.repeat([[1.0], [0.0], [1.0], [1.0]], 50, axis=1))
