@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sftbench.analysis.design import Design
+from sftbench.analysis.design import Design, Spread
 from sftbench.analysis.estimates import floats
 from sftbench.analysis.intervals import Interval, Limited, mean_difference, mean_share, quantile
 
@@ -61,10 +61,10 @@ def share_over_runs(design: Design, right: Floats) -> OverRuns:
         design: the facts.
         right: 1 or 0 of each run and fact, ``[runs, facts]``.
     """
-    mean = right.mean(axis=0)
-    shares = design.means(mean)
-    n, q = _effective(design, mean, shares * (1 - shares), len(right))
-    return _over_runs(design, right, mean_share(shares * n, n, q=q), lowest=0.0)
+    facts = _facts(design, right)
+    shares = design.means(right.mean(axis=0))
+    n = facts.effective(design, shares * (1 - shares))
+    return _over_runs(design, right, facts, mean_share(shares * n, n, q=facts.q), lowest=0.0)
 
 
 def difference_over_runs(design: Design, before: Floats, after: Floats) -> OverRuns:
@@ -79,31 +79,47 @@ def difference_over_runs(design: Design, before: Floats, after: Floats) -> OverR
     changes = after - before
     gained, lost = (design.means(floats(one).mean(axis=0)) for one in (changes > 0, changes < 0))
     spread = gained + lost - (gained - lost) ** 2
-    n, q = _effective(design, changes.mean(axis=0), spread, len(changes))
-    return _over_runs(design, changes, mean_difference(gained * n, lost * n, n, q=q), lowest=-1.0)
+    facts = _facts(design, changes)
+    n = facts.effective(design, spread)
+    bounds = mean_difference(gained * n, lost * n, n, q=facts.q)
+    return _over_runs(design, changes, facts, bounds, lowest=-1.0)
 
 
-def _effective(design: Design, mean: Floats, spread: Floats, runs: int) -> tuple[Floats, float]:
-    """Return the effective number of facts in each level, ``[levels]``, and the t quantile.
+class _Facts(NamedTuple):
+    """What the choice of facts brings to the mean over runs: its spread, and how sure it can be."""
 
-    So many independent facts, asked once, would give the variance that the choice of facts brings
-    to the mean over runs.
+    spread: Spread
+    alone: float
+    runs: int
 
-    Args:
-        design: the facts.
-        mean: value of each fact, the mean over runs, ``[facts]``.
-        spread: variance of one answer in each level, ``[levels]``.
-        runs: how many there are.
-    """
-    facts = design.spread(mean)
-    once = float((spread / design.sizes).sum()) / len(design.levels) ** 2
-    # As for one run, nothing is gained from strata; and so many answers are independent at most.
-    least = max(facts.variance, design.alone(mean), once / runs)
-    n = design.sizes * (once / least) if once > 0 and least > 0 else design.sizes / facts.deff
-    return n, quantile(facts.df)
+    @property
+    def q(self) -> float:
+        """The t quantile."""
+        return quantile(self.spread.df)
+
+    def effective(self, design: Design, spread: Floats) -> Floats:
+        """Return how many independent facts, asked once, would vary as much, ``[levels]``.
+
+        Args:
+            design: the facts.
+            spread: variance of one answer in each level, ``[levels]``.
+        """
+        once = float((spread / design.sizes).sum()) / len(design.levels) ** 2
+        # As for one run, nothing is gained from strata; and so many answers are independent at
+        # most.
+        least = max(self.spread.variance, self.alone, once / self.runs)
+        return design.sizes * (once / least) if once > 0 else design.sizes / self.spread.deff
 
 
-def _over_runs(design: Design, values: Floats, bounds: Interval, *, lowest: float) -> OverRuns:
+def _facts(design: Design, values: Floats) -> _Facts:
+    """Return what the choice of facts brings; values are of each run and fact."""
+    mean = values.mean(axis=0)
+    return _Facts(design.spread(mean), design.alone(mean), len(values))
+
+
+def _over_runs(
+    design: Design, values: Floats, facts: _Facts, bounds: Interval, *, lowest: float
+) -> OverRuns:
     """Return the mean over runs, for further runs and further facts.
 
     What the choice of facts leaves open, `bounds`, and what that of runs does, the t interval of
@@ -114,11 +130,11 @@ def _over_runs(design: Design, values: Floats, bounds: Interval, *, lowest: floa
     Args:
         design: the facts.
         values: of each run and fact, ``[runs, facts]``.
-        bounds: what the choice of facts leaves open.
+        facts: what the choice of facts brings.
+        bounds: what it leaves open.
         lowest: the least that a figure can be; the most is 1.
     """
     runs = floats([design.mean(run) for run in values])
-    of_facts = math.sqrt(design.spread(values.mean(axis=0)).variance)
     spreads = [design.spread(run).variance for run in values]
     value, count = float(runs.mean()), len(runs)
     # Without rounding, equal runs do not vary.
@@ -135,7 +151,7 @@ def _over_runs(design: Design, values: Floats, bounds: Interval, *, lowest: floa
         runs=tuple(float(run) for run in runs),
         between=between,
         within=math.sqrt(float(np.mean(spreads))),
-        se=math.hypot(of_facts, of_runs),
+        se=math.hypot(math.sqrt(facts.spread.variance), of_runs),
         low=low,
         high=high,
         these_facts=None if between is None else within(half, half),

@@ -10,14 +10,13 @@ the norm of the update, rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from sftbench.checkpoints.update import HEAD, Tensors, head_of, is_tied, shared_names
+from sftbench.checkpoints.update import HEAD, Tensors, distance, is_tied, tensor_pairs
 from sftbench.common.digests import seed_of
 from sftbench.common.errors import SftbenchError
 
@@ -90,29 +89,24 @@ def perturbed(
         SftbenchError: as `shared_names`; or the engine's dtype cannot hold the numbers.
     """
     form: torch.dtype = getattr(torch, dtype)
+    tied = is_tied(base)
     changed = dict(base)
     norms: list[float] = []
     updates: list[float] = []
-    names = shared_names(base, tuned, where=where)
-    for name in sorted({*names, HEAD} & base.keys()):
-        after = tuned.get(name) if name != HEAD else head_of(tuned)
-        if after is None or (name == HEAD and is_tied(base)):
-            continue
-        rows = _common(base[name], after)
-        before = (base[name] if rows is None else base[name][:rows]).to(form)
-        update = _distance(before, (after if rows is None else after[:rows]).to(form))
+    for name, first, second in tensor_pairs(base, tuned, where=where):
+        before = first.to(form)
+        update = distance(before, second.to(form))
         _require_finite(update, name, dtype, where[1])
-        if update == 0:
-            continue
-        moved = base[name].to(form, copy=True)
-        part = moved if rows is None else moved[:rows]
-        part.copy_(_moved(before, update, seed_of("noise", digest, draw, name)))
-        changed[name] = moved
-        norms.append(_distance(before, part))
         updates.append(update)
-    if HEAD in base and is_tied(base):
+        # A head of the tuned model alone counts; the base has nothing there that could move.
+        if update == 0 or (name == HEAD and tied):
+            continue
+        part, norm = _moved(before, update, seed_of("noise", digest, draw, name))
+        whole = part.shape == base[name].shape
+        changed[name] = part if whole else torch.cat([part, base[name][len(part) :].to(form)])
+        norms.append(norm)
+    if HEAD in base and tied:
         _tie(base, changed)
-    updates.append(_own_head(base, tuned, form))
     return changed, Perturbation(
         math.hypot(*norms), math.hypot(*updates), _different(base, changed), dtype
     )
@@ -127,57 +121,33 @@ def _require_finite(update: float, name: str, dtype: str, where: str | Path) -> 
         )
 
 
-def _own_head(base: Tensors, tuned: Tensors, form: torch.dtype) -> float:
-    """Return how far a head of the tuned model lies from the embedding that is the base's head.
+def _moved(before: torch.Tensor, norm: float, seed: int) -> tuple[torch.Tensor, float]:
+    """Move a tensor in a Gaussian direction by a norm, as near as rounding to its dtype allows.
 
-    The base has nothing there that a random change could move by itself, so this only counts.
+    The distance grows with the scale of the direction, but in steps where numbers are few.
+
+    Returns:
+        the tensor, and how far it was moved.
     """
-    if HEAD not in tuned or HEAD in base:
-        return 0.0
-    mine, theirs = head_of(base), tuned[HEAD]
-    if mine is None or is_tied(tuned):
-        return 0.0
-    rows = min(len(mine), len(theirs))
-    return _distance(mine[:rows].to(form), theirs[:rows].to(form))
+    from scipy.optimize import brentq
 
+    start, direction = before.float(), _direction(tuple(before.shape), seed)
+    tried: list[tuple[float, torch.Tensor, float]] = []
 
-def _common(before: torch.Tensor, after: torch.Tensor) -> int | None:
-    """Return the rows that both have, None where the shapes are the same."""
-    return None if before.shape == after.shape else min(len(before), len(after))
+    def excess(scale: float) -> float:
+        moved = (start + scale * direction).to(before.dtype)
+        found = distance(start, moved)
+        over = found / norm - 1
+        if not tried or abs(over) < tried[0][0]:
+            tried[:] = [(abs(over), moved, found)]
+        return 0.0 if abs(over) < CLOSE else over
 
-
-def _distance(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Return the L2 norm of an update, taken in fp32 and summed in fp64."""
-    update = (after.float() - before.float()).flatten().double()
-    return math.sqrt(float(update.dot(update)))
-
-
-def _moved(before: torch.Tensor, norm: float, seed: int) -> torch.Tensor:
-    """Return a tensor moved in a Gaussian direction, rounded to its dtype, by this L2 norm."""
-    direction = _direction(tuple(before.shape), seed)
-    start = before.float()
-
-    def at(scale: float) -> torch.Tensor:
-        return (start + scale * direction).to(before.dtype)
-
-    return at(_scale(lambda scale: _distance(before, at(scale)), norm))
-
-
-def _scale(distance: Callable[[float], float], norm: float) -> float:
-    """Return the scale at which a distance that grows with it comes closest to a norm."""
-    low, high = 0.0, math.inf
-    scale = best = norm
-    nearest = math.inf
-    for _ in range(TRIES):
-        found = distance(scale)
-        off = abs(found / norm - 1)
-        if off < nearest:
-            best, nearest = scale, off
-        if off < CLOSE:
-            break
-        low, high = (scale, high) if found < norm else (low, scale)
-        scale = 2 * scale if math.isinf(high) else (low + high) / 2
-    return best
+    high = norm
+    while excess(high) < 0:
+        high *= 2
+    if tried[0][0] >= CLOSE:
+        brentq(excess, 0.0, high, rtol=CLOSE, maxiter=TRIES, disp=False)
+    return tried[0][1:]
 
 
 def _direction(shape: tuple[int, ...], seed: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -124,28 +124,48 @@ def head_of(tensors: Tensors) -> torch.Tensor | None:
     return tensors[HEAD] if HEAD in tensors else _embedding(tensors)
 
 
-def update_norm(base: Tensors, tuned: Tensors) -> float:
-    """Return the L2 norm of s - p over all tensors of the model (s - p in fp32, sum in fp64).
+def tensor_pairs(
+    base: Tensors,
+    tuned: Tensors,
+    *,
+    where: tuple[str | Path, str | Path] = ("the base", "the tuned model"),
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Yield name, base's and tuned model's tensor, of all that the models compute with.
 
-    An output head that both models tie counts once, as the embedding. Of a resized vocabulary,
-    the rows that both have count.
+    An output head that both models tie is the embedding and not yielded again; one that a single
+    model ties is held against the other's. Of a resized vocabulary, the rows that both have count.
 
     Raises:
         SftbenchError: as `shared_names`.
     """
-    pairs = [(base[name], tuned[name]) for name in shared_names(base, tuned) if name != HEAD]
-    heads = head_of(base), head_of(tuned)
-    if not (is_tied(base) and is_tied(tuned)) and heads[0] is not None and heads[1] is not None:
-        pairs.append((heads[0], heads[1]))
-    return math.sqrt(sum(_squared(before, after) for before, after in pairs))
+    for name in shared_names(base, tuned, where=where):
+        if name != HEAD:
+            yield name, *_common_rows(base[name], tuned[name])
+    mine, theirs = head_of(base), head_of(tuned)
+    if not (is_tied(base) and is_tied(tuned)) and mine is not None and theirs is not None:
+        yield HEAD, *_common_rows(mine, theirs)
 
 
-def _squared(before: torch.Tensor, after: torch.Tensor) -> float:
-    if before.shape != after.shape:
-        rows = min(len(before), len(after))
-        before, after = before[:rows], after[:rows]
+def update_norm(base: Tensors, tuned: Tensors) -> float:
+    """Return the L2 norm of s - p over all tensors of the model, as `tensor_pairs` yields them.
+
+    Raises:
+        SftbenchError: as `shared_names`.
+    """
+    return math.sqrt(sum(distance(*pair) ** 2 for _, *pair in tensor_pairs(base, tuned)))
+
+
+def distance(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Return the L2 norm of s - p of two tensors, s - p in fp32, the sum in fp64."""
     update = (after.float() - before.float()).flatten().double()
-    return float(update.dot(update))
+    return math.sqrt(float(update.dot(update)))
+
+
+def _common_rows(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if before.shape == after.shape:
+        return before, after
+    rows = min(len(before), len(after))
+    return before[:rows], after[:rows]
 
 
 def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:

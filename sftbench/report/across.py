@@ -18,32 +18,16 @@ from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES
 from sftbench.report import words
 from sftbench.report.evidence import bounds_of, moved
+from sftbench.report.tables import stacked, titled
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def _table(title: str, *headings: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
-    return table
-
-
 def pair_tables(pair: PairResult) -> Iterator[Table]:
     """Yield a table per domain: the second variant minus the first, in percentage points."""
     for one in pair.domains:
-        table = _table(
+        table = titled(
             f"{DOMAIN_NAMES[one.domain].capitalize()}: accuracy in %, second minus first in "
             "percentage points",
             "", "n", "1st, %", "2nd, %", "lost", "gained", "difference", "p\nHolm", "seen",
@@ -58,17 +42,16 @@ def _tested(one: TestedRecord) -> list[str]:
     return [
         "all facts" if one.level is None else f"level {one.level}",
         f"{one.n:,}",
-        *(_share(right, one.n) for right in (one.kept + one.lost, one.kept + one.gained)),
+        *(
+            stacked(right / one.n, wilson(right, one.n))
+            for right in (one.kept + one.lost, one.kept + one.gained)
+        ),
         f"{one.lost:,}",
         f"{one.gained:,}",
         _difference(one.difference),
         words.p_value(one.p) + ("" if one.level is None else f"\n{words.p_value(one.p_holm)}"),
         words.points(one.smallest),
     ]
-
-
-def _share(right: int, n: int) -> str:
-    return f"{words.points(right / n)}\n{words.bracket(*wilson(right, n))}"
 
 
 def _means(table: Table, one: PairDomain) -> None:
@@ -100,7 +83,7 @@ def runs_table(title: str, rows: list[tuple[str, RunsRecord, bool]]) -> Table:
         title: what runs they are.
         rows: a name, the figure, and whether it is a difference (percentage points).
     """
-    table = _table(title, "%", "mean", "each run", "between", "within", "these facts", "n")
+    table = titled(title, "%", "mean", "each run", "between", "within", "these facts", "n")
     for name, found, is_difference in rows:
         shown = words.signed if is_difference else words.points
         brackets = _signed_bracket if is_difference else _bracket
@@ -138,7 +121,7 @@ def mastery_table(found: MasteryChangeRecord) -> Table:
     """
     with_tuned = found.moved is not None
     more = ("after", "change", "naive") if with_tuned else ()
-    table = _table(
+    table = titled(
         "Mean mastery rate by level of the base, %",
         "", "n", "levelled", "again", "by chance", *more,
     )  # fmt: skip

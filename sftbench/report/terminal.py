@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 from sftbench.report import evidence
+from sftbench.report.tables import stacked, titled
 from sftbench.report.words import (
     BRACKETS,
     FIXED,
@@ -69,27 +70,13 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
     )
 
 
-def _table(title: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),  # fits 80 columns
-    )
-
-
 def _overview(summary: Summary) -> Table:
-    table = _table("Retention (mean over levels), %; facts lost and gained")
-    table.add_column("variant", no_wrap=True)
-    for measure in ("retention", "lost", "gained"):
-        for place, domain in enumerate(summary.domains):
-            heading = f"{'' if place else measure}\n{domain}"
-            table.add_column(heading, justify="right", no_wrap=True)
+    headings = [
+        f"{'' if place else measure}\n{domain}"
+        for measure in ("retention", "lost", "gained")
+        for place, domain in enumerate(summary.domains)
+    ]
+    table = titled("Retention (mean over levels), %; facts lost and gained", "variant", *headings)
     for variant in summary.variants:
         results = variant.domains
         table.add_row(
@@ -112,10 +99,10 @@ def _limited(fraction: float | None, bounds: Bounds | None) -> str:
 
 
 def _changes(summary: Summary, domain: str) -> Table:
-    table = _table(f"Accuracy {DOMAIN_NAMES[domain]}, tuned minus base, percentage points")
-    table.add_column("facts", no_wrap=True)
-    for heading in ("n", "difference", "lost", "gained", "p", "p\nHolm", "p\nMcNemar", "seen"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = titled(
+        f"Accuracy {DOMAIN_NAMES[domain]}, tuned minus base, percentage points",
+        "facts", "n", "difference", "lost", "gained", "p", "p\nHolm", "p\nMcNemar", "seen",
+    )  # fmt: skip
     for row in evidence.differences(summary, domain):
         value = signed(row.value)
         lost, gained = (MISSING if one is None else f"{one:,}" for one in (row.lost, row.gained))
@@ -132,30 +119,23 @@ def _changes(summary: Summary, domain: str) -> Table:
 
 
 def _levels(summary: Summary, domain: str) -> Table:
-    table = _table(f"Accuracy by mastery level {DOMAIN_NAMES[domain]}, %")
-    table.add_column("variant", no_wrap=True)
     base = summary.base.domain(domain)
     counts = {one.level: one.n for one in base.levels} if base else {}
-    for level in LEVELS:
-        table.add_column(f"{level}\nn={counts.get(level, 0):,}", justify="right", no_wrap=True)
-    table.add_column("mean", justify="right", no_wrap=True)
+    headings = [f"{level}\nn={counts.get(level, 0):,}" for level in LEVELS]
+    title = f"Accuracy by mastery level {DOMAIN_NAMES[domain]}, %"
+    table = titled(title, "variant", *headings, "mean")
     for variant in summary.variants:
         result = variant.domain(domain)
         found = {one.level: one for one in result.levels} if result else {}
-        cells = [_below(one.accuracy, one) if (one := found.get(level)) else MISSING
+        cells = [stacked(one.accuracy, one) if (one := found.get(level)) else MISSING
                  for level in LEVELS]  # fmt: skip
-        mean = _below(result.macro, result.macro_interval) if result else MISSING
+        mean = stacked(result.macro, result.macro_interval) if result else MISSING
         table.add_row(label(variant), *cells, mean)
     return table
 
 
-def _below(fraction: float, bounds: Bounds | None) -> str:
-    """Return a share with its interval in a line below it."""
-    return points(fraction) + ("" if bounds is None else f"\n{bracket(bounds.low, bounds.high)}")
-
-
 def _relations(summary: Summary) -> Table:
-    table = _table("Accuracy by relation, %; what became of its facts; the majority answer, %")
+    table = titled("Accuracy by relation, %; what became of its facts; the majority answer, %")
     majority = {one.relation: one.majority for one in summary.baselines}
     table.add_column("relation")
     table.add_column("domain")
@@ -167,7 +147,7 @@ def _relations(summary: Summary) -> Table:
             one.relation,
             one.domain,
             f"{one.n:,}",
-            *(_below(two.right / one.n, wilson(two.right, one.n)) for two in (base, tuned)),
+            *(stacked(two.right / one.n, wilson(two.right, one.n)) for two in (base, tuned)),
             *(f"{number:,}" for number in (tuned.kept, tuned.lost, tuned.gained)),
             points(majority.get(one.relation)),
         )

@@ -1,23 +1,19 @@
-"""Inside lm-eval, without a model: task files, documents, prompts, empty levels, scoring."""
+"""Inside lm-eval, without a model: names, documents, prompts, empty levels, scoring."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
-import yaml
 
-from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.shots import reserve_shots, shots_of
 from sftbench.facts.table import DOMAINS, FACTS, FactSet, fact_id_of
 from sftbench.harness import choose as choosing
-from sftbench.harness import data, wrapper
+from sftbench.harness import data
 from sftbench.harness.choose import base_digests, choose
 from sftbench.harness.tasks import GROUPS, tasks_path
 from sftbench.mastery.card import MasteryCard, with_levels
@@ -92,52 +88,6 @@ def manager(metadata):
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=str(tasks_path()), include_defaults=False, metadata=metadata)
-
-
-# ----------------------------------------------------------------------------- task files
-
-
-def test_one_task_per_level_and_every_name_is_ours():
-    found = manager({})
-    expected = {
-        f"{group}_{domain}_level{level}"
-        for group in GROUPS.values()
-        for domain in DOMAINS
-        for level in LEVELS
-    }
-    assert set(found.all_subtasks) == expected
-    assert set(found.all_groups) == {
-        name for group in GROUPS.values() for name in (group, f"{group}_in", f"{group}_out")
-    }
-    assert found.all_tags == []
-
-
-def test_task_files_hold_no_logic_and_are_no_links():
-    paths = [path for path in tasks_path().rglob("*") if path.is_file()]
-    assert {path.suffix for path in paths} == {".yaml", ""}
-    assert not any(path.is_symlink() for path in tasks_path().rglob("*"))
-
-
-def test_macro_means_are_unweighted():
-    for path in tasks_path().rglob("*.yaml"):
-        config = yaml.safe_load(path.read_text())
-        if "group" in config:
-            assert config["aggregate_metric_list"] == [
-                {"metric": "acc", "aggregation": "mean", "weight_by_size": False}
-            ]
-
-
-def test_an_installation_without_task_files_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("sftbench.harness.tasks.PACKAGE", tmp_path / "sftbench")
-    with pytest.raises(SftbenchError, match="not in this installation"):
-        tasks_path()
-
-
-def test_a_wheel_carries_the_task_files_inside_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr("sftbench.harness.tasks.PACKAGE", tmp_path / "sftbench")
-    (tmp_path / "tasks" / "sft_knowledge").mkdir(parents=True)
-    (tmp_path / "sftbench" / "_tasks" / "sft_knowledge").mkdir(parents=True)
-    assert tasks_path() == tmp_path / "sftbench" / "_tasks"
 
 
 # ----------------------------------------------------------------------------- documents
@@ -419,55 +369,19 @@ def test_scoring_is_that_of_matching():
     assert strict_paper(doc, ["\nit is São Paulo"]) == {"acc": 1.0}
 
 
-# ----------------------------------------------------------------------------- wrapper
-
-
-def test_our_tasks_are_included_unless_others_are(tmp_path):
-    ours = ["--include_path", str(tasks_path())]
-    assert wrapper.arguments(["--tasks", "sft_knowledge"]) == ["--tasks", "sft_knowledge", *ours]
-    for given in (["--include_path", "x"], ["--include_path=x"]):
-        assert wrapper.arguments(given) == given
-    config = tmp_path / "run.yaml"
-    config.write_text("include_path: [a, b]\n")
-    assert wrapper.arguments(["--config", str(config)]) == ["--config", str(config)]
-    config.write_text("model: hf\n")
-    assert wrapper.arguments(["-C", str(config)]) == ["-C", str(config), *ours]
-    assert wrapper.arguments([]) == []
-
-
-def test_the_wrapper_hands_its_arguments_to_lm_eval(monkeypatch):
-    from lm_eval.api.registry import model_registry
-
-    seen = []
-    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: seen.append(list(sys.argv)))
-    before = sys.argv
-    wrapper.run(["--tasks", "sft_knowledge", "--limit", "3"])
-    given = ["lm_eval", "--tasks", "sft_knowledge", "--limit", "3"]
-    assert seen == [[*given, "--include_path", str(tasks_path())]]
-    assert sys.argv is before
-    assert {"sftbench", "hf", "vllm"} <= set(model_registry.keys())
-
-
-@pytest.mark.parametrize("form", ["pretrained={},dtype=float32", '{{"pretrained": "{}"}}'])
-def test_truncated_weights_are_named_for_any_model(tmp_path, form):
-    from sftbench.harness import wrapper
-
-    shutil.copytree(resolve("lab"), tmp_path / "cut")
-    weights = tmp_path / "cut" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(SftbenchError, match="is truncated") as caught:
-        wrapper.run(["--model", "hf", "--model_args", form.format(tmp_path / "cut")])
-
-    assert str(weights) in str(caught.value)
-
-
-def test_what_lm_eval_finds_wrong_is_an_error_for_people(monkeypatch):
-    def fail():
-        raise ValueError("Tasks not found: nonsense")
-
-    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", fail)
-    with pytest.raises(SftbenchError, match="lm-eval: Tasks not found: nonsense"):
-        wrapper.run(["--tasks", "nonsense"])
+def test_one_task_per_level_and_every_name_is_ours():
+    found = manager({})
+    expected = {
+        f"{group}_{domain}_level{level}"
+        for group in GROUPS.values()
+        for domain in DOMAINS
+        for level in LEVELS
+    }
+    assert set(found.all_subtasks) == expected
+    assert set(found.all_groups) == {
+        name for group in GROUPS.values() for name in (group, f"{group}_in", f"{group}_out")
+    }
+    assert found.all_tags == []
 
 
 def test_plain_lm_eval_ends_with_our_message(world, monkeypatch, capsys):
@@ -484,13 +398,3 @@ def test_plain_lm_eval_ends_with_our_message(world, monkeypatch, capsys):
     assert others == []
     sys.excepthook(KeyError, KeyError("x"), None)
     assert len(others) == 1
-
-
-def test_tasks_path_is_printed():
-    from typer.testing import CliRunner
-
-    from sftbench.cli.app import app
-
-    result = CliRunner().invoke(app, ["tasks-path"])
-    assert result.exit_code == 0
-    assert Path(result.stdout.strip()) == tasks_path()
