@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from sftbench.checkpoints.lazy import Weights
 from sftbench.engines.protocol import Advance, Completion, Draws, Engine, Sampling, Scored
 from sftbench.engines.settings import EngineSettings
 from sftbench.facts.table import FACTS, FactSet, fact_id_of
@@ -157,7 +158,7 @@ class SilentEngine:
     def describe(self) -> Mapping[str, str]:
         return {"engine": "fake"}
 
-    def load(self, weights: Mapping[str, Any]) -> None:
+    def load(self, weights: Weights) -> None:
         raise AssertionError("nothing here may call this")
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
@@ -192,12 +193,12 @@ class FakeEngine(SilentEngine):
     def describe(self) -> Mapping[str, str]:
         return {"engine": "fake", "dtype": "float32", "fake_torch": self.torch}
 
-    def load(self, weights: Mapping[str, Any]) -> None:
+    def load(self, weights: Weights) -> None:
         assert not self.closed
         self.loads += 1
         if self.loads == self.dies_at:
             raise KeyboardInterrupt
-        self.scalars = weights[WEIGHT].flatten().tolist()
+        self.scalars = dict(weights.items())[WEIGHT].flatten().tolist()
 
     def greedy(
         self,

@@ -197,6 +197,60 @@ class CheckpointRecord(Record):
     tokenizer_digest: str
 
 
+class RepairCandidate(Record):
+    """One restore that was tried on the validation facts.
+
+    Attributes:
+        rule: such as "relative,20%norm"; "" for the tuned model as it is.
+        right: validation facts that it answers right.
+        removed: L2 norm of what it takes back over that of the update.
+        tasks: figures of the validation task, if there is one.
+        worse_in_task: it does worse in the task than the tuned model by more than one standard
+            error, and cannot be chosen.
+    """
+
+    rule: str
+    right: int
+    removed: float
+    tasks: tuple[TaskResult, ...] = ()
+    worse_in_task: bool = False
+
+
+class RepairChoice(Record):
+    """Which restore was chosen, and on what.
+
+    Attributes:
+        facts: validation facts; none of them is scored.
+        candidates: what was tried, the tuned model first.
+        best: the rule that answers most of them right, "" for the tuned model.
+        chosen: the gentlest rule within one standard error of it; None where that is the tuned
+            model as it is.
+    """
+
+    facts: int
+    candidates: tuple[RepairCandidate, ...]
+    best: str
+    chosen: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What was chosen and how, as one or two sentences."""
+        right = {one.rule: one.right for one in self.candidates}
+        tried = f"{len(self.candidates) - 1} restores tried on {self.facts:,} validation facts"
+        rest = "which are not scored"
+        if self.chosen is None:
+            best = f" (the best one gets {right[self.best]:,} right)" if self.best else ""
+            return (
+                f"Of {tried}, {rest}, none is told from leaving the model as it is, which gets "
+                f"{right['']:,} right{best}: no repair is recommended."
+            )
+        return (
+            f"Of {tried}, {rest}, {self.chosen} was chosen: it gets {right[self.chosen]:,} right, "
+            f"the tuned model {right['']:,}; it takes the least of the update back among those "
+            f"within one standard error of the best one ({right[self.best]:,})."
+        )
+
+
 class FactsRecord(Record):
     """The facts: which set, and which of them were asked.
 
@@ -205,6 +259,8 @@ class FactsRecord(Record):
         asked_digest: digest of their fact_ids, sorted.
         unlevelled: facts of the test split without a level in the card, left out.
         limit: the most facts to ask, if there was a limit.
+        part: "all", or of these the "validation" facts, on which a restore is chosen, or those
+            "scored".
     """
 
     name: str
@@ -214,6 +270,7 @@ class FactsRecord(Record):
     asked_digest: str
     unlevelled: int
     limit: int | None = None
+    part: str = "all"
 
 
 class PromptRecord(Record):
@@ -266,6 +323,7 @@ class Summary(Record):
         again: the base asked once more in other batches.
         pairs: base and tuned model, then tuned model and each restored variant.
         noise: what is only noise; None in files of earlier versions.
+        repair: how a restore was chosen on facts that are not among these, if one was.
     """
 
     kind: Literal["sftbench-compare"] = "sftbench-compare"
@@ -282,6 +340,7 @@ class Summary(Record):
     again: VariantResult | None = None
     pairs: tuple[PairResult, ...] = ()
     noise: NoiseResult | None = None
+    repair: RepairChoice | None = None
 
     @property
     def every(self) -> tuple[VariantResult, ...]:

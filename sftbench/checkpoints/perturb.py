@@ -10,19 +10,26 @@ the norm of the update, rounded.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from sftbench.checkpoints.update import HEAD, Tensors, distance, is_tied, tensor_pairs
+from sftbench.checkpoints.pairing import Pair
+from sftbench.checkpoints.update import (
+    HEAD,
+    Tensors,
+    distance,
+    embedding_name,
+    is_tied,
+    tensor_pairs,
+)
 from sftbench.common.digests import seed_of
 from sftbench.common.errors import SftbenchError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 CLOSE = 1e-3
 """A norm may differ from the one wanted by this part of it."""
@@ -59,16 +66,8 @@ class Perturbation:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def perturbed(
-    base: Tensors,
-    tuned: Tensors,
-    draw: int,
-    digest: str,
-    *,
-    dtype: str = "float32",
-    where: tuple[str | Path, str | Path] = ("the base", "the tuned model"),
-) -> tuple[dict[str, torch.Tensor], Perturbation]:
-    """Return the base's tensors with a random change of the update's norm, and a record of it.
+class Perturbed:
+    """The base's tensors with a random change of the update's norm, made one at a time.
 
     A tensor that the fine-tune left alone stays as it is; the others have the engine's dtype. Of a
     resized vocabulary the rows that both models have are changed. A head that the base ties to its
@@ -84,32 +83,155 @@ def perturbed(
         digest: names the two models (see `Variant.digest`); decides the random numbers.
         dtype: number format of the engine's weights.
         where: what errors call the two models.
-
-    Raises:
-        SftbenchError: as `shared_names`; or the engine's dtype cannot hold the numbers.
+        scales: of each tensor that changes, where they are known already.
     """
-    form: torch.dtype = getattr(torch, dtype)
-    tied = is_tied(base)
-    changed = dict(base)
-    norms: list[float] = []
-    updates: list[float] = []
-    for name, first, second in tensor_pairs(base, tuned, where=where):
-        before = first.to(form)
-        update = distance(before, second.to(form))
-        _require_finite(update, name, dtype, where[1])
-        updates.append(update)
-        # A head of the tuned model alone counts; the base has nothing there that could move.
-        if update == 0 or (name == HEAD and tied):
-            continue
-        part, norm = _moved(before, update, seed_of("noise", digest, draw, name))
-        whole = part.shape == base[name].shape
-        changed[name] = part if whole else torch.cat([part, base[name][len(part) :].to(form)])
-        norms.append(norm)
-    if HEAD in base and tied:
-        _tie(base, changed)
-    return changed, Perturbation(
-        math.hypot(*norms), math.hypot(*updates), _different(base, changed), dtype
+
+    def __init__(
+        self,
+        base: Tensors,
+        tuned: Tensors,
+        draw: int,
+        digest: str,
+        *,
+        dtype: str = "float32",
+        where: tuple[str | Path, str | Path] = ("the base", "the tuned model"),
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        self.base, self.tuned, self.draw, self.digest = base, tuned, draw, digest
+        self.dtype, self.where = dtype, where
+        if scales is not None:
+            self.scales = dict(scales)  # in place of the search
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of each tensor, sorted by name."""
+        return {name: tuple(self.base[name].shape) for name in sorted(self.base)}
+
+    def items(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield name and tensor, sorted by name.
+
+        Raises:
+            SftbenchError: as `shared_names`; or the engine's dtype cannot hold the numbers.
+        """
+        for name in sorted(self.base):
+            yield name, self.tensor(name)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return one tensor; one that does not change is the base's own."""
+        if name == self._follower:
+            return self.tensor(embedding_name(self.base) or name)
+        if name not in self.scales:
+            return self.base[name]
+        whole = self.base[name]
+        before = whole[: self._rows(name)].to(self._form)
+        direction = _direction(tuple(before.shape), self._seed(name))
+        part = _step(before, direction, self.scales[name])
+        rest = whole[len(part) :] if part.ndim else whole[:0]
+        return part if part.shape == whole.shape else torch.cat([part, rest.to(self._form)])
+
+    @cached_property
+    def scales(self) -> dict[str, float]:
+        """Scale of the direction in each tensor that changes."""
+        return {name: one.scale for name, one in self._found.items() if one.scale}
+
+    @cached_property
+    def perturbation(self) -> Perturbation:
+        """What the change comes to, over all tensors."""
+        found = self._found.values()
+        changed = [one for one in found if one.scale]
+        follows = self._follower is not None and embedding_name(self.base) in self.scales
+        return Perturbation(
+            math.hypot(*(one.norm for one in changed)),
+            math.hypot(*(one.update for one in found)),
+            len(changed) + follows,
+            self.dtype,
+        )
+
+    @cached_property
+    def _found(self) -> dict[str, _Scale]:
+        tied = is_tied(self.base)
+        found: dict[str, _Scale] = {}
+        for name, first, second in tensor_pairs(self.base, self.tuned, where=self.where):
+            before = first.to(self._form)
+            update = distance(before, second.to(self._form))
+            _require_finite(update, name, self.dtype, self.where[1])
+            # A head of the tuned model alone counts; the base has nothing there that could move.
+            if update == 0 or (name == HEAD and tied):
+                found[name] = _Scale(0.0, 0.0, update)
+            else:
+                found[name] = _scale(before, update, self._seed(name))
+        return found
+
+    @cached_property
+    def _follower(self) -> str | None:
+        """The head, where it is stored and equal to the embedding, which it then follows."""
+        stored = HEAD in self.base and embedding_name(self.base) is not None
+        return HEAD if stored and is_tied(self.base) else None
+
+    @property
+    def _form(self) -> torch.dtype:
+        form: torch.dtype = getattr(torch, self.dtype)
+        return form
+
+    def _seed(self, name: str) -> int:
+        return seed_of("noise", self.digest, self.draw, name)
+
+    def _rows(self, name: str) -> int | None:
+        """Return how many rows both models have; None where that is no question."""
+        other = self.tuned.get(name)
+        if other is None or other.shape == self.base[name].shape:
+            return None
+        return min(len(other), len(self.base[name]))
+
+
+class PerturbedWeights(Perturbed):
+    """The same from two folders, which another process can make again."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        draw: int,
+        digest: str,
+        dtype: str,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(
+            pair.before,
+            pair.after,
+            draw,
+            digest,
+            dtype=dtype,
+            where=(pair.base.path, pair.tuned.path),
+            scales=scales,
+        )
+        self.pair = pair
+
+    def origin(self) -> dict[str, Any]:
+        """Return JSON from which another process makes the same tensors."""
+        return {
+            "kind": "perturbed",
+            "base": str(self.pair.base.path.resolve()),
+            "tuned": str(self.pair.tuned.path.resolve()),
+            "draw": self.draw,
+            "digest": self.digest,
+            "dtype": self.dtype,
+            "scales": self.scales,
+        }
+
+
+def perturbed_weights(origin: Mapping[str, Any]) -> PerturbedWeights:
+    """Return the weights that `PerturbedWeights.origin` describes."""
+    pair = Pair.open(Path(origin["base"]), Path(origin["tuned"]))
+    return PerturbedWeights(
+        pair, origin["draw"], origin["digest"], origin["dtype"], origin["scales"]
     )
+
+
+class _Scale(NamedTuple):
+    """Of one tensor: scale of the direction, norm of the change, norm of the update."""
+
+    scale: float
+    norm: float
+    update: float
 
 
 def _require_finite(update: float, name: str, dtype: str, where: str | Path) -> None:
@@ -121,33 +243,34 @@ def _require_finite(update: float, name: str, dtype: str, where: str | Path) -> 
         )
 
 
-def _moved(before: torch.Tensor, norm: float, seed: int) -> tuple[torch.Tensor, float]:
-    """Move a tensor in a Gaussian direction by a norm, as near as rounding to its dtype allows.
+def _scale(before: torch.Tensor, norm: float, seed: int) -> _Scale:
+    """Find the scale of a Gaussian direction that moves a tensor by a norm.
 
-    The distance grows with the scale of the direction, but in steps where numbers are few.
-
-    Returns:
-        the tensor, and how far it was moved.
+    As near as rounding to its dtype allows: the distance grows with the scale of the direction,
+    but in steps where numbers are few.
     """
     from scipy.optimize import brentq
 
-    start, direction = before.float(), _direction(tuple(before.shape), seed)
-    tried: list[tuple[float, torch.Tensor, float]] = []
+    direction = _direction(tuple(before.shape), seed)
+    best: list[_Scale] = []
 
     def excess(scale: float) -> float:
-        moved = (start + scale * direction).to(before.dtype)
-        found = distance(start, moved)
+        found = distance(before, _step(before, direction, scale))
         over = found / norm - 1
-        if not tried or abs(over) < tried[0][0]:
-            tried[:] = [(abs(over), moved, found)]
+        if not best or abs(over) < abs(best[0].norm / norm - 1):
+            best[:] = [_Scale(scale, found, norm)]
         return 0.0 if abs(over) < CLOSE else over
 
     high = norm
     while excess(high) < 0:
         high *= 2
-    if tried[0][0] >= CLOSE:
+    if abs(best[0].norm / norm - 1) >= CLOSE:
         brentq(excess, 0.0, high, rtol=CLOSE, maxiter=TRIES, disp=False)
-    return tried[0][1:]
+    return best[0]
+
+
+def _step(before: torch.Tensor, direction: torch.Tensor, scale: float) -> torch.Tensor:
+    return (before.float() + scale * direction).to(before.dtype)
 
 
 def _direction(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -155,15 +278,3 @@ def _direction(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     drawn = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     flat = drawn.reshape(-1).astype(np.float64)
     return torch.from_numpy(drawn / np.float32(math.sqrt(float(flat @ flat))))
-
-
-def _tie(base: Tensors, changed: dict[str, torch.Tensor]) -> None:
-    """Let a head that is stored and equal to the embedding follow it."""
-    for name, tensor in base.items():
-        if name != HEAD and tensor.shape == base[HEAD].shape and torch.equal(tensor, base[HEAD]):
-            changed[HEAD] = changed[name]
-            return
-
-
-def _different(base: Tensors, changed: Tensors) -> int:
-    return sum(changed[name] is not base[name] for name in base)

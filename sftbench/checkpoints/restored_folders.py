@@ -1,18 +1,18 @@
-"""From two checkpoint folders to restored checkpoint folders, one per percentage."""
+"""From two checkpoints to restored checkpoint folders, one per rule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
-from sftbench.checkpoints.restore_report import RestoreReport
+from sftbench.checkpoints.pairing import Pair
+from sftbench.checkpoints.planning import Planned, plan
+from sftbench.checkpoints.restored import RestoredWeights
+from sftbench.checkpoints.rules import Restored
 from sftbench.checkpoints.tokenizers import tokenizer_difference
-from sftbench.checkpoints.variants import Arithmetic, Restored
-from sftbench.checkpoints.weights import read_tensors
 from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.common.digests import software_versions
 from sftbench.common.files import require_free
@@ -21,29 +21,42 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class RestoredFolder:
-    """One restored checkpoint: what it is, where it was written, and what the restore did."""
+class Planning:
+    """Rules worked out for two folders.
 
-    variant: Restored
-    path: Path
-    report: RestoreReport
+    Attributes:
+        pair: both models.
+        base: the base.
+        tuned: the tuned model.
+        planned: one for each rule, in their order.
+        notes: what a reader must know of the two models, a sentence each.
+    """
+
+    pair: Pair
+    base: Checkpoint
+    tuned: Checkpoint
+    planned: tuple[Planned, ...]
+    notes: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return the plan as a JSON value."""
+        return {
+            "kind": "restore plan",
+            "base": {"path": str(self.base.path), "digest": self.base.digest},
+            "tuned": {"path": str(self.tuned.path), "digest": self.tuned.digest},
+            "notes": list(self.notes),
+            "variants": [variant_record(self, one) for one in self.planned],
+            "software": dict(_software()),
+        }
 
 
-@dataclass(frozen=True)
-class RestoreResult:
-    """All restored checkpoints of one run, and what a reader must know about the whole."""
-
-    folders: tuple[RestoredFolder, ...]
-    warnings: tuple[str, ...]
-
-
-def planned_outputs(variants: Sequence[Restored], out: Path) -> list[Path]:
+def planned_outputs(rules: Sequence[Restored], out: Path) -> list[Path]:
     """Return the folder of each variant: `out` itself for one, `out`/<slug> for several.
 
     Raises:
         SftbenchError: one of them is not free.
     """
-    paths = [out] if len(variants) == 1 else [out / variant.slug for variant in variants]
+    paths = [out] if len(rules) == 1 else [out / rule.slug for rule in rules]
     for path in paths:
         require_free(path)
     if out.is_file():
@@ -51,65 +64,71 @@ def planned_outputs(variants: Sequence[Restored], out: Path) -> list[Path]:
     return paths
 
 
-def restore_folders(
-    base: Path,
-    tuned: Path,
-    percents: Sequence[Decimal],
-    arithmetic: Arithmetic,
-    out: Path,
-    *,
-    advance: Advance | None = None,
-) -> RestoreResult:
-    """Write the tuned model with the top of its update set back, once per percentage.
+def plan_folders(
+    base: Path, tuned: Path, rules: Sequence[Restored], *, advance: Advance | None = None
+) -> Planning:
+    """Work out rules for two folders; nothing is written and neither model is read in.
 
     Args:
         base: checkpoint folder of the base.
         tuned: checkpoint folder of the tuned model.
-        percents: shares of the region to restore, in percent.
-        arithmetic: the number format of the ranking.
-        out: see `planned_outputs`; checked before any work.
-        advance: called with 1 after ranking and after each checkpoint written.
+        rules: what to plan.
+        advance: called with 1 after each ranking (see `count_rankings`).
 
     Raises:
-        SftbenchError: an output is not free, or a checkpoint cannot be used.
+        SftbenchError: a checkpoint cannot be used, or see `planning.plan`.
     """
-    from sftbench.checkpoints.restore import rank
-    from sftbench.checkpoints.update import pair_notes
-
-    variants = [Restored("relative", percent, arithmetic) for percent in percents]
-    paths = planned_outputs(variants, out)
     opened = open_checkpoint(base), open_checkpoint(tuned)
-    base_tensors, tuned_tensors = read_tensors(base), read_tensors(tuned)
-    ranking = rank(base_tensors, tuned_tensors, arithmetic, where=(base, tuned))
-    notes = pair_notes(base_tensors, tuned_tensors)
-    tell = advance or (lambda steps: None)
-    tell(1)
-    folders: list[RestoredFolder] = []
-    for variant, path in zip(variants, paths, strict=True):
-        tensors, report = ranking.apply(variant.percent)
-        record = _record(variant, *opened, report)
-        write_checkpoint(path, tensors, like=tuned, record={**record, "notes": notes})
-        folders.append(RestoredFolder(variant, path, report))
-        tell(1)
-    return RestoreResult(tuple(folders), (*notes, *_pair_warnings(*opened)))
+    pair = Pair.open(base, tuned)
+    planned = plan(pair, rules, advance)
+    return Planning(pair, *opened, tuple(planned), (*pair.notes, *_pair_notes(*opened)))
 
 
-def _record(
-    variant: Restored, base: Checkpoint, tuned: Checkpoint, report: RestoreReport
-) -> Mapping[str, Any]:
+def write_restored(
+    planning: Planning, paths: Sequence[Path], *, advance: Advance | None = None
+) -> None:
+    """Write each planned variant as a checkpoint.
+
+    Args:
+        planning: the plan.
+        paths: the folder of each; must be free.
+        advance: called with 1 after each checkpoint.
+
+    Raises:
+        SftbenchError: a folder is not free, or the disk is full.
+    """
+    for one, path in zip(planning.planned, paths, strict=True):
+        record = {
+            **variant_record(planning, one),
+            "kind": "variant",
+            "base_digest": planning.base.digest,  # where every record has it; finds the base's card
+            "base": {"path": str(planning.base.path), "digest": planning.base.digest},
+            "tuned": {"path": str(planning.tuned.path), "digest": planning.tuned.digest},
+            "software": dict(_software()),
+            "notes": list(planning.notes),
+        }
+        weights = RestoredWeights(planning.pair, one)
+        write_checkpoint(path, weights, like=planning.tuned.path, record=record)
+        if advance is not None:
+            advance(1)
+
+
+def variant_record(planning: Planning, one: Planned) -> dict[str, Any]:
+    """Return what names a variant, what makes it again, and what it does."""
+    assert one.report is not None
     return {
-        "kind": "variant",
-        "variant": variant.name,
-        "variant_digest": variant.digest(base.digest, tuned.digest),
-        "base_digest": base.digest,  # where every record has it; finds the base's mastery card
-        "base": {"path": str(base.path), "digest": base.digest},
-        "tuned": {"path": str(tuned.path), "digest": tuned.digest},
-        "report": dict(report.record()),
-        "software": dict(software_versions("sftbench", "torch", "transformers", "safetensors")),
+        "variant": one.rule.name,
+        "variant_digest": one.rule.digest(planning.base.digest, planning.tuned.digest),
+        **one.record(),
+        "report": dict(one.report.record()),
     }
 
 
-def _pair_warnings(base: Checkpoint, tuned: Checkpoint) -> list[str]:
+def _software() -> Mapping[str, str]:
+    return software_versions("sftbench", "torch", "numba", "numpy", "transformers", "safetensors")
+
+
+def _pair_notes(base: Checkpoint, tuned: Checkpoint) -> list[str]:
     difference = tokenizer_difference(base.path, tuned.path)
     if difference is None:
         return []

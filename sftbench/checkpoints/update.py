@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -14,59 +13,11 @@ from sftbench.common.errors import SftbenchError
 
 Tensors = Mapping[str, torch.Tensor]
 
+PIECE = 1 << 20
+"""Scalars that are taken at a time, so that no copy of a large tensor is made."""
 HEAD = "lm_head.weight"
 EMBEDDING = "embed_tokens.weight"
 """How the name of the embedding ends ("model.embed_tokens.weight" in most models)."""
-
-
-@dataclass(frozen=True)
-class UpdateSums:
-    """Sums in fp64 over a set of scalars (p base, s tuned, r relative change).
-
-    Attributes:
-        count: scalars in the set.
-        zero_base: those with p equal to 0, in the dtype of r.
-        zero_base_change: sum of r over those with p equal to 0.
-        other_change: sum of r over the others, kept apart because it may be far smaller.
-        l1: sum of |s - p|, with s - p in fp32.
-        l2_squared: sum of (s - p)^2.
-    """
-
-    count: int = 0
-    zero_base: int = 0
-    zero_base_change: float = 0.0
-    other_change: float = 0.0
-    l1: float = 0.0
-    l2_squared: float = 0.0
-
-    @property
-    def change(self) -> float:
-        """Sum of r."""
-        return self.zero_base_change + self.other_change
-
-    def __add__(self, other: UpdateSums) -> UpdateSums:
-        """Return the sums over both sets."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return UpdateSums(*(mine + theirs for mine, theirs in pairs))
-
-
-def sums_of(
-    base: torch.Tensor, tuned: torch.Tensor, change: torch.Tensor, mask: torch.Tensor | None = None
-) -> UpdateSums:
-    """Return the sums over one tensor, or over the part of it that `mask` selects."""
-    zero = base.to(change.dtype) == 0
-    update = tuned.float() - base.float()
-    if mask is not None:
-        zero, update, change = zero & mask, update * mask, change * mask
-    exact = update.flatten().double()
-    return UpdateSums(
-        count=base.numel() if mask is None else int(mask.sum()),
-        zero_base=int(zero.sum()),
-        zero_base_change=float(change[zero].sum(dtype=torch.float64)),
-        other_change=float(change.masked_fill(zero, 0).sum(dtype=torch.float64)),
-        l1=float(update.abs().sum(dtype=torch.float64)),
-        l2_squared=float(exact.dot(exact)),
-    )
 
 
 def shared_names(
@@ -155,10 +106,20 @@ def update_norm(base: Tensors, tuned: Tensors) -> float:
     return math.sqrt(sum(distance(*pair) ** 2 for _, *pair in tensor_pairs(base, tuned)))
 
 
+def parts(tensor: torch.Tensor, most: int = PIECE) -> Iterator[torch.Tensor]:
+    """Yield the scalars of a tensor in one row, so many at a time."""
+    flat = tensor.reshape(-1)
+    for start in range(0, len(flat), most):
+        yield flat[start : start + most]
+
+
 def distance(before: torch.Tensor, after: torch.Tensor) -> float:
     """Return the L2 norm of s - p of two tensors, s - p in fp32, the sum in fp64."""
-    update = (after.float() - before.float()).flatten().double()
-    return math.sqrt(float(update.dot(update)))
+    total = 0.0
+    for p, s in zip(parts(before), parts(after), strict=True):
+        update = (s.float() - p.float()).double()
+        total += float(update.dot(update))
+    return math.sqrt(total)
 
 
 def _common_rows(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,9 +133,15 @@ def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _embedding(tensors: Tensors) -> torch.Tensor | None:
+def embedding_name(tensors: Tensors) -> str | None:
+    """Return the name of the input embedding; None where it is not known."""
     names = [name for name in tensors if name.endswith(EMBEDDING) and not in_blocks(name)]
-    return tensors[names[0]] if len(names) == 1 else None
+    return names[0] if len(names) == 1 else None
+
+
+def _embedding(tensors: Tensors) -> torch.Tensor | None:
+    name = embedding_name(tensors)
+    return None if name is None else tensors[name]
 
 
 def _is_head_of(ties: Tensors, missing: list[str], others: list[str]) -> bool:

@@ -1,15 +1,27 @@
-"""Writing a checkpoint: a standard Hugging Face folder from tensors, and how it was made."""
+"""Writing a checkpoint: a standard Hugging Face folder from tensors, and how it was made.
+
+Tensors are taken one at a time, so that a model larger than the memory can be written. A folder
+appears under its name when it is whole, or not at all.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import math
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from sftbench.checkpoints.source import TORCH
 from sftbench.checkpoints.tokenizers import TOKENIZER_FILES
-from sftbench.checkpoints.weights import INDEX
+from sftbench.checkpoints.weights import BITS, INDEX, LENGTH_BYTES, WEIGHTS
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import atomic_folder, read_json, write_json
 
@@ -26,17 +38,47 @@ COPIED = (
 )  # fmt: skip
 """What a new checkpoint takes over; never weights, records or training state."""
 
-SHARD_SIZE = "5GB"
-WEIGHTS_PATTERN = "model{suffix}.safetensors"
+SHARD_BYTES = 5_000_000_000
+"""The largest weight file, as transformers writes them."""
+
+Form = tuple[str, tuple[int, ...]]
+"""Dtype, as safetensors writes it, and shape."""
+_ST = {name: form for form, name in TORCH.items()}
+
+
+class Writable(Protocol):
+    """Tensors by checkpoint name, of which form and size are known before they are made."""
+
+    def forms(self) -> Mapping[str, Form]:
+        """Return the form of each tensor."""
+        ...
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return one tensor, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    tensors: Mapping[str, torch.Tensor]
+
+    def forms(self) -> Mapping[str, Form]:
+        return {
+            name: (_ST[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+            for name, tensor in self.tensors.items()
+        }
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self.tensors[name]
 
 
 def write_checkpoint(
     out: Path,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Writable | Mapping[str, torch.Tensor],
     *,
     like: Path,
     record: Mapping[str, Any] | None = None,
-    shard_size: str = SHARD_SIZE,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write tensors as a checkpoint that transformers reads; all of it appears, or nothing.
 
@@ -46,44 +88,142 @@ def write_checkpoint(
             out here as well, and stays tied.
         like: the checkpoint that configuration and tokenizer are taken from.
         record: how this checkpoint was made, as a JSON value; written to `RECORD`.
-        shard_size: the largest weight file, such as "5GB".
+        shard_bytes: the largest weight file, but for one that holds a single larger tensor.
 
     Raises:
-        SftbenchError: `out` is not free, or `like` has no config.json.
+        SftbenchError: `out` is not free, `like` has no config.json, or the disk is full.
     """
-    with atomic_folder(out) as folder:
-        _write_weights(folder, tensors, shard_size)
-        _write_config(folder, tensors, like)
+    weights = _InMemory(tensors) if isinstance(tensors, Mapping) else tensors
+    forms = weights.forms()
+    with _disk_errors(out), atomic_folder(out) as folder:
+        _require_room(folder, forms)
+        _write_weights(folder, weights, shard_bytes)
+        _write_config(folder, forms, like)
         for name in COPIED:
             _copy(like / name, folder / name)
         if record is not None:
             write_json(folder / RECORD, dict(record))
 
 
-def _write_weights(folder: Path, tensors: Mapping[str, torch.Tensor], shard_size: str) -> None:
-    from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    """Turn a disk that is full, or that does not let us write, into an error for people."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(out) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise SftbenchError(
+                f"cannot be written ({error.strerror})", where=out, remedy="Name another output."
+            ) from error
+        raise
 
-    plan = split_torch_state_dict_into_shards(
-        dict(tensors), filename_pattern=WEIGHTS_PATTERN, max_shard_size=shard_size
+
+def _require_room(folder: Path, forms: Mapping[str, Form]) -> None:
+    needed = sum(_bytes(form) for form in forms.values())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise _full(folder.parent, f": the weights take {needed:,} bytes, {free:,} are free")
+
+
+def _full(where: Path, why: str = "") -> SftbenchError:
+    return SftbenchError(
+        f"the disk is full{why}", where=where, remedy="Free some room, or name another output."
     )
-    for file, names in plan.filename_to_tensors.items():
-        content = {name: tensors[name].contiguous() for name in names}
-        save_file(content, folder / file, metadata={"format": "pt"})
+
+
+def _bytes(form: Form) -> int:
+    dtype, shape = form
+    return math.prod(shape) * BITS[dtype] // 8
+
+
+def _write_weights(folder: Path, weights: Writable, shard_bytes: int) -> None:
+    forms = weights.forms()
+    shards = _shards(forms, shard_bytes)
+    files = [WEIGHTS]
+    if len(shards) > 1:
+        files = [
+            f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            for number in range(1, len(shards) + 1)
+        ]
+    for file, names in zip(files, shards, strict=True):
+        with (folder / file).open("wb") as stream:
+            _write_shard(stream, weights, {name: forms[name] for name in names})
         (folder / file).chmod(0o644)
-    if plan.is_sharded:
-        index = {"metadata": dict(plan.metadata), "weight_map": dict(plan.tensor_to_filename)}
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(_bytes(form) for form in forms.values())},
+            "weight_map": {
+                name: file for file, names in zip(files, shards, strict=True) for name in names
+            },
+        }
         write_json(folder / INDEX, index)
 
 
-def _write_config(folder: Path, tensors: Mapping[str, torch.Tensor], like: Path) -> None:
+def _shards(forms: Mapping[str, Form], most: int) -> list[list[str]]:
+    """Return the names of each shard: in order, as many as fit."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name in sorted(forms):
+        if shards[-1] and size + _bytes(forms[name]) > most:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += _bytes(forms[name])
+    return shards
+
+
+def _write_shard(stream: BinaryIO, weights: Writable, forms: Mapping[str, Form]) -> None:
+    """Write one safetensors file: the length of its header, the header, the tensors.
+
+    Wider numbers come first, as the safetensors library does it, so that all of them are aligned.
+    """
+    order = sorted(forms, key=lambda name: (-BITS[forms[name][0]], name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for name in order:
+        dtype, shape = forms[name]
+        stop = place + _bytes(forms[name])
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, stop]}
+        place = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+    for name, tensor in _ahead(weights, order):
+        _write_tensor(stream, name, tensor, forms[name])
+
+
+def _ahead(weights: Writable, order: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors in this order; the next one is made while one is written."""
+    with ThreadPoolExecutor(1) as pool:
+        made = [pool.submit(weights.tensor, name) for name in order[:1]]
+        for name, following in zip_longest(order, order[1:]):
+            tensor = made.pop().result()
+            if following is not None:
+                made.append(pool.submit(weights.tensor, following))
+            yield name, tensor
+
+
+def _write_tensor(stream: BinaryIO, name: str, tensor: torch.Tensor, form: Form) -> None:
+    import torch
+
+    found = _ST[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape)
+    if found != form:
+        raise ValueError(f"{name} is {found} where {form} was announced")
+    if tensor.numel():
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        stream.write(flat.numpy().data)
+
+
+def _write_config(folder: Path, forms: Mapping[str, Form], like: Path) -> None:
     config = read_json(like / "config.json")
     if not isinstance(config, dict):
         raise SftbenchError("is not a JSON object", where=like / "config.json")
     scalars: Counter[str] = Counter()
-    for tensor in tensors.values():
-        if tensor.is_floating_point():
-            scalars[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    for dtype, shape in forms.values():
+        if dtype in ("BF16", "F16", "F32", "F64"):
+            scalars[TORCH[dtype]] += math.prod(shape)
     if scalars:
         config.pop("torch_dtype", None)  # the key of transformers before version 5
         config["dtype"] = scalars.most_common(1)[0][0]

@@ -20,7 +20,7 @@ from sftbench.cli.mastery import mastery
 from sftbench.cli.models import model
 from sftbench.cli.pair import pair, seeds
 from sftbench.cli.rescore import rescore
-from sftbench.cli.restore import restore
+from sftbench.cli.restore import app as restore
 
 DEBUG = "--debug"
 USAGE_ERROR = 2
@@ -45,7 +45,7 @@ app = typer.Typer(
 app.add_typer(facts, name="facts")
 app.command()(mastery)
 app.command()(finetune)
-app.command()(restore)
+app.add_typer(restore, name="restore")
 app.command()(compare)
 app.command()(check)
 app.command()(pair)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
+from sftbench.cli.rule_options import all_rules
 
 if TYPE_CHECKING:
     from sftbench.compare.check import Checked
@@ -32,8 +33,16 @@ def check(
         str | None, typer.Option(help="Mastery card; default: the one that ships, else made.")
     ] = None,
     restore: Annotated[
-        str, typer.Option(help="Percentages of the most changed scalars to restore, or none.")
-    ] = "5,20",
+        str,
+        typer.Option(
+            help="auto: choose a restore on facts that are not scored; or how much to restore: "
+            "5,20 (% of the scalars), 20%norm; or none."
+        ),
+    ] = "auto",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A restore in full, such as absolute,20%norm,mlp; repeatable."),
+    ] = None,
     noise: Annotated[
         int,
         typer.Option(
@@ -62,16 +71,16 @@ def check(
     from rich.markup import escape
 
     from sftbench.checkpoints.pair import find_pair
-    from sftbench.checkpoints.variants import parse_percents
     from sftbench.cli.compare import chat_of
     from sftbench.compare.budget import parse_duration
     from sftbench.compare.check import run_check
     from sftbench.compare.check_request import CheckRequest
+    from sftbench.compare.repair import default_candidates
     from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.prompts import PROMPTS
 
     seconds = parse_duration(budget)
-    percents = () if restore == "none" else tuple(sorted(parse_percents(restore)))
+    restored = all_rules(rule, None if restore in ("auto", "none") else restore)
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
     models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
@@ -83,7 +92,8 @@ def check(
             budget=seconds,
             facts=facts,
             mastery=mastery,
-            percents=percents,
+            restored=restored,
+            candidates=default_candidates() if restore == "auto" else (),
             noise=noise,
             prompt=PROMPTS[prompt],
             chat=chat,

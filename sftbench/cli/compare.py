@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
+from sftbench.cli.rule_options import (
+    ArithmeticOption,
+    CriterionOption,
+    PerTensorOption,
+    RegionOption,
+    all_rules,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +42,27 @@ def compare(
         str | None, typer.Option(help="Mastery card of the base; default: the one that ships.")
     ] = None,
     restore: Annotated[
-        str | None, typer.Option(help="Percentages of the most changed scalars to restore: 1,5,20.")
+        str | None,
+        typer.Option(help="How much to restore: 1,5,20 (% of the scalars), 5%changed, 20%norm."),
+    ] = None,
+    criterion: CriterionOption = "relative",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A restore in full, such as absolute,20%norm,mlp; repeatable."),
+    ] = None,
+    per_tensor: PerTensorOption = False,
+    region: RegionOption = "blocks",
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Choose one of the restores on a quarter of the facts, which is not scored "
+            "[of relative, absolute and interpolation at 20, 40 and 60 % of the norm].",
+        ),
+    ] = False,
+    auto_task: Annotated[
+        str | None,
+        typer.Option(help="lm-eval task in which the chosen restore must not do worse."),
     ] = None,
     noise: Annotated[
         int,
@@ -46,7 +73,7 @@ def compare(
             "base asked again in other batches. 3 is a good number.",
         ),
     ] = 0,
-    arithmetic: Annotated[str, typer.Option(help="Ranking in fp32 or bf16.")] = "fp32",
+    arithmetic: ArithmeticOption = "fp32",
     prompt: Annotated[str, typer.Option(help="fewshot or paper.")] = "fewshot",
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Ask every variant as a chat.")
@@ -80,13 +107,15 @@ def compare(
     """Say what a fine-tune did to what its base knows, and what a restore brings back."""
     import shlex
     import sys
+    from dataclasses import replace
 
     from rich.console import Console
     from rich.markup import escape
 
     from sftbench.checkpoints.folder import open_checkpoint
     from sftbench.checkpoints.pair import find_pair
-    from sftbench.checkpoints.variants import parse_arithmetic, parse_percents
+    from sftbench.compare.bench import Bench
+    from sftbench.compare.repair import default_candidates, run_with_repair
     from sftbench.compare.request import Request
     from sftbench.compare.run import run
     from sftbench.engines.settings import make_engine, parse_engine
@@ -99,8 +128,9 @@ def compare(
     if domain is not None:
         require_known("--domain", domain, DOMAINS)
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
-    percents = parse_percents(restore) if restore else ()
+    restored = all_rules(rule, restore, criterion, arithmetic, per_tensor=per_tensor, region=region)
     chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
+    require_auto(auto_task, auto=auto)
     beside = _task_request(tasks, tasks_limit, tasks_path)
     fact_set = resolve_facts(facts)
     models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
@@ -112,9 +142,8 @@ def compare(
         facts=fact_set,
         card=resolve_card(mastery, base_digest=digest, facts=fact_set),
         prompt=PROMPTS[prompt],
-        percents=tuple(sorted(percents)),
+        restored=restored,
         noise=noise,
-        arithmetic=parse_arithmetic(arithmetic),
         engine=settings,
         limit=limit,
         domain=domain,
@@ -126,9 +155,19 @@ def compare(
         command=shlex.join(["sftbench", *sys.argv[1:]]),
     )
     aside = Console(stderr=True)
-    compared = run(
-        request, make_engine, lambda warning: aside.print(f"[yellow]Note:[/] {escape(warning)}")
-    )
+
+    def note(warning: str) -> None:
+        aside.print(f"[yellow]Note:[/] {escape(warning)}")
+
+    if auto:
+        task = _task_request(auto_task, tasks_limit if auto_task else None, tasks_path)
+        candidates = request.restored or default_candidates()
+        with Bench(make_engine, models.base, settings) as bench:
+            compared = run_with_repair(
+                replace(request, restored=()), candidates, bench, note, task=task
+            )
+    else:
+        compared = run(request, make_engine, note)
     show_result(compared.summary, output)
 
 
@@ -188,6 +227,16 @@ def chat_of(*, all_variants: bool, tuned_only: bool) -> Chat:
     if all_variants:
         return "all"
     return "tuned" if tuned_only else "none"
+
+
+def require_auto(auto_task: str | None, *, auto: bool) -> None:
+    """Raise `SftbenchError` where a validation task is named and nothing is to be chosen."""
+    from sftbench.common.errors import SftbenchError
+
+    if auto_task is not None and not auto:
+        raise SftbenchError(
+            "--auto-task does nothing without --auto", remedy="Add --auto, or use --tasks."
+        )
 
 
 def _task_request(names: str | None, limit: int | None, folder: Path | None) -> TaskRequest | None:

@@ -1,125 +1,172 @@
-"""`sftbench restore`: write a tuned model with the top of its update set back to the base."""
+"""`sftbench restore`: plan what a restore would do, or write restored checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sftbench.cli.rule_options import (
+    ArithmeticOption,
+    CriterionOption,
+    PerTensorOption,
+    RegionOption,
+    all_rules,
+)
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from sftbench.checkpoints.restored_folders import RestoreResult
+    from sftbench.checkpoints.restored_folders import Planning
+    from sftbench.checkpoints.rules import Restored
+
+app = typer.Typer(
+    name="restore",
+    help="Take part of a fine-tune's update back: see what that would do, or write it.",
+    no_args_is_help=True,
+)
+
+DEFAULT_SIZES = "1,5,20"
+
+Tuned = Annotated[
+    str,
+    typer.Option(
+        "--tuned", "-t",
+        help="The model after the fine-tune: a folder, org/name@revision, or an adapter.",
+    ),
+]  # fmt: skip
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base", "-b",
+        help="The model before the fine-tune; else the one that the tuned model's files name.",
+    ),
+]  # fmt: skip
+Percent = Annotated[
+    str | None,
+    typer.Option(
+        "--percent", "-p",
+        help=f"How much: 1,5,20 (% of the scalars), 5%changed, 20%norm [{DEFAULT_SIZES}].",
+    ),
+]  # fmt: skip
+Rule = Annotated[
+    list[str] | None,
+    typer.Option("--rule", "-r", help="A rule in full, such as absolute,20%norm,mlp; repeatable."),
+]
 
 
-def restore(
-    tuned: Annotated[
-        str,
-        typer.Option(
-            "--tuned",
-            "-t",
-            help="The model after the fine-tune: a folder, org/name@revision, or an adapter.",
-        ),
-    ],
+@app.command("plan")
+def plan(
+    tuned: Tuned,
+    base: Base = None,
+    percent: Percent = None,
+    criterion: CriterionOption = "relative",
+    rule: Rule = None,
+    arithmetic: ArithmeticOption = "fp32",
+    per_tensor: PerTensorOption = False,
+    region: RegionOption = "blocks",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the plan to this JSON file.")
+    ] = None,
+) -> None:
+    """Say exactly what each restore would take back, without writing any.
+
+    Memory does not grow with the model.
+    """
+    from rich.console import Console
+
+    from sftbench.common.files import require_free_file, write_json
+
+    if output is not None:
+        require_free_file(output)
+    sizes = percent or (None if rule else DEFAULT_SIZES)
+    rules = all_rules(rule, sizes, criterion, arithmetic, per_tensor=per_tensor, region=region)
+    planning = _plan(tuned, base, rules)
+    console = Console()
+    show_plan(planning, console)
+    if output is not None:
+        write_json(output, planning.record())
+        console.print(f"\n{output}", soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command("apply")
+def apply(
+    tuned: Tuned,
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
-            help="The checkpoint to write for one percentage; for several, the folder that "
-            "holds one checkpoint each.",
+            help="The checkpoint to write for one rule; for several, the folder that holds one "
+            "checkpoint each.",
         ),
     ],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            "-b",
-            help="The model before the fine-tune; else the one that the tuned model's files name.",
-        ),
-    ] = None,
-    percent: Annotated[
-        str, typer.Option("--percent", "-p", help="Shares of the weights to restore, in percent.")
-    ] = "1,5,20",
-    arithmetic: Annotated[
-        str, typer.Option("--arithmetic", help="Number format of the ranking: fp32 or bf16.")
-    ] = "fp32",
+    base: Base = None,
+    percent: Percent = None,
+    criterion: CriterionOption = "relative",
+    rule: Rule = None,
+    arithmetic: ArithmeticOption = "fp32",
+    per_tensor: PerTensorOption = False,
+    region: RegionOption = "blocks",
 ) -> None:
-    """Set the scalars that changed most, relative to their size, back to the base.
+    """Write restored models as Hugging Face checkpoints.
 
-    The way of Ye et al. (2025): one ranking by |s - p| / (|p| + 1e-8) over all blocks, norms left
-    out; the top k % take the base's value again.
+    By default the way of Ye et al. (2025): one ranking by |s - p| / (|p| + 1e-8) over all blocks,
+    norms left out; the top k % take the base's value again.
     """
-    from sftbench.checkpoints.pair import find_pair
-    from sftbench.checkpoints.restored_folders import restore_folders
-    from sftbench.checkpoints.variants import parse_arithmetic, parse_percents
+    from rich.console import Console
+
+    from sftbench.checkpoints.restored_folders import planned_outputs, write_restored
     from sftbench.common.progress import progress
 
-    percents, how = parse_percents(percent), parse_arithmetic(arithmetic)
+    sizes = percent or (None if rule else DEFAULT_SIZES)
+    rules = all_rules(rule, sizes, criterion, arithmetic, per_tensor=per_tensor, region=region)
+    paths = planned_outputs(rules, output)
+    planning = _plan(tuned, base, rules)
+    console = Console()
+    show_plan(planning, console)
+    console.print()
+    with progress("Writing", len(paths), unit="checkpoints") as advance:
+        write_restored(planning, paths, advance=advance)
+    for one, path in zip(planning.planned, paths, strict=True):
+        _print(console, f"{one.rule.name} -> {path}")
+
+
+def _plan(tuned: str, base: str | None, rules: Sequence[Restored]) -> Planning:
+    from sftbench.checkpoints.pair import find_pair
+    from sftbench.checkpoints.planning import count_rankings
+    from sftbench.checkpoints.restored_folders import plan_folders
+    from sftbench.common.progress import progress
+
     pair = find_pair(tuned, base)
     for note in pair.notes:
         typer.echo(note)
-    with progress("Restoring", 1 + len(percents), unit="steps") as advance:
-        result = restore_folders(pair.base, pair.tuned, percents, how, output, advance=advance)
-    _show(result)
+    with progress("Planning", count_rankings(rules), unit="rankings") as advance:
+        return plan_folders(pair.base, pair.tuned, rules, advance=advance)
 
 
-def _show(result: RestoreResult) -> None:
-    """Print what each restore did, and what to be wary of."""
-    from rich.console import Console
+def show_plan(planning: Planning, console: Console) -> None:
+    """Print what each rule does, how that spreads, and what to be wary of."""
+    from sftbench.cli.restore_tables import plan_table, spread_table
 
-    console = Console()
-    console.print(_table(result))
+    reports = [one.report for one in planning.planned if one.report is not None]
+    console.print(plan_table(reports))
+    spread = spread_table(reports)
+    if spread is not None:
+        console.print()
+        console.print(spread)
     texts: dict[str, list[str]] = {}
-    for folder in result.folders:
-        for text in folder.report.warnings():
-            texts.setdefault(text, []).append(folder.variant.name)
-    for text in result.warnings:
+    for report in reports:
+        for text in report.warnings():
+            texts.setdefault(text, []).append(report.rule)
+    for text in planning.notes:
         _print(console, f"Warning: {text}")
     for text, names in texts.items():
-        of = "" if len(names) == len(result.folders) > 1 else f"{', '.join(names)}: "
+        of = "" if len(names) == len(reports) > 1 else f"{'; '.join(names)}: "
         _print(console, f"Warning: {of}{text}")
-    for folder in result.folders:
-        _print(console, f"{folder.variant.name} -> {folder.path}")
-
-
-def _table(result: RestoreResult) -> Table:
-    from rich.table import Table
-
-    from sftbench.checkpoints.variants import percent_text
-
-    reports = [folder.report for folder in result.folders]
-    first = reports[0]
-    table = Table(
-        "share of the scalars restored",
-        title=f"{first.region:,} scalars ranked in {first.arithmetic}",
-    )
-    for folder in result.folders:
-        table.add_column(f"{percent_text(folder.variant.percent)} %", justify="right")
-    rows = {
-        "scalars restored": [f"{r.count:,}" for r in reports],
-        "  of which really changed": [f"{r.changed:,}" for r in reports],
-        "smallest relative change restored": [_number(r.threshold) for r in reports],
-        "summed relative change removed": [f"{r.change_share:.1%}" for r in reports],
-        "  without those that are 0 in the base": [
-            f"{r.change_share_without_zero_base:.1%}" for r in reports
-        ],
-        "update removed (L1 norm)": [f"{r.l1_removed:.1%}" for r in reports],
-        "update removed (L2 norm)": [f"{r.l2_removed:.1%}" for r in reports],
-        "scalars that are 0 in the base": [f"{r.zero_base:,}" for r in reports],
-        "  of which restored": [f"{r.zero_base_restored:,}" for r in reports],
-        "scalars unchanged by the fine-tune": [f"{r.unchanged:,}" for r in reports],
-    }
-    for label, values in rows.items():
-        table.add_row(label, *values)
-    return table
 
 
 def _print(console: Console, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"

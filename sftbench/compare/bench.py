@@ -1,7 +1,9 @@
-"""The engine of a check: made once from the base, measured, then lent to the comparison."""
+"""Engines that outlive one comparison: made once, measured, lent to one run after the other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +12,7 @@ from sftbench.engines.settings import EngineFactory, EngineSettings
 
 
 class Bench:
-    """Makes the engine of the base when it is first needed; what was not lent is closed.
+    """A factory that keeps the engine that it made last, and gives it again for the same folder.
 
     Args:
         factory: makes engines.
@@ -22,6 +24,7 @@ class Bench:
         self._factory = factory
         self._base = base
         self._settings = settings
+        self._made: tuple[Path, EngineSettings] | None = None
         self._engine: Engine | None = None
 
     def __enter__(self) -> Bench:
@@ -33,20 +36,31 @@ class Bench:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        self._close()
 
     def engine(self) -> Engine:
-        """Return the engine of the base, which holds the base's own weights."""
-        if self._engine is None:
-            self._engine = self._factory(self._base, self._settings)
+        """Return the engine of the base; whoever asks it loads the weights that they want."""
+        return self(self._base, self._settings)
+
+    def __call__(self, path: Path, settings: EngineSettings) -> Engine:
+        """Return the engine of a folder; another one is closed before it is made."""
+        if self._engine is None or self._made != (path, settings):
+            self._close()
+            self._engine, self._made = self._factory(path, settings), (path, settings)
         return self._engine
 
-    def factory(self, path: Path, settings: EngineSettings) -> Engine:
-        """Return the engine of the base for good if it is asked for, else a new one."""
-        mine, self._engine = self._engine, None
-        if mine is not None and (path, settings) == (self._base, self._settings):
-            return mine
-        if mine is not None:
-            mine.close()
-        return self._factory(path, settings)
+    def _close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+
+@contextmanager
+def lent(factory: EngineFactory, path: Path, settings: EngineSettings) -> Iterator[Engine]:
+    """Give an engine for the time of the block; one that a bench keeps is not closed after it."""
+    engine = factory(path, settings)
+    try:
+        yield engine
+    finally:
+        if not isinstance(factory, Bench):
+            engine.close()

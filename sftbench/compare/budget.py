@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sftbench.checkpoints.lazy import Folder
 from sftbench.common.errors import SftbenchError
+from sftbench.compare.select import VALIDATION_SHARE
 from sftbench.engines.protocol import Engine
 from sftbench.facts.prompts import Prompt
 
@@ -74,15 +76,32 @@ class Variants:
     Attributes:
         restored: number of restored variants.
         noise: random changes of the fine-tune's size; with any, the base is asked again too.
+        candidates: restores that are tried on the validation facts, one of which joins the others
+            on the scored ones.
     """
 
     restored: int = 0
     noise: int = 0
+    candidates: int = 0
 
     @property
     def models(self) -> int:
         """All models that are asked, the base twice where there is noise."""
-        return 2 + self.restored + self.noise + (1 if self.noise else 0)
+        chosen = 1 if self.candidates else 0
+        return 2 + self.restored + chosen + self.noise + (1 if self.noise else 0)
+
+    @property
+    def asks(self) -> float:
+        """How often a fact is asked, over all facts."""
+        if not self.candidates:
+            return self.models
+        validated = VALIDATION_SHARE * (2 + self.candidates)
+        return (1 - VALIDATION_SHARE) * self.models + validated
+
+    @property
+    def made(self) -> int:
+        """Restored variants that are made, each once for every set of facts."""
+        return self.restored + (self.candidates + 1 if self.candidates else 0)
 
 
 @dataclass(frozen=True)
@@ -103,20 +122,20 @@ class Speed:
         """Return the seconds that a comparison takes besides asking."""
         models = 4.0  # both models are read for the ranking, and loaded into the engine
         scalar = (
-            (SECONDS_PER_RANKED if asked.restored else 0.0)
-            + SECONDS_PER_RESTORED * asked.restored
+            (SECONDS_PER_RANKED if asked.made else 0.0)
+            + SECONDS_PER_RESTORED * asked.made
             + SECONDS_PER_PERTURBED * asked.noise
         )
         return self.read * models + self.scalars * scalar
 
     def seconds(self, facts: int, asked: Variants) -> float:
         """Return how long a comparison on so many facts should take."""
-        return self.overhead(asked) + facts * self.fact * asked.models
+        return self.overhead(asked) + facts * self.fact * asked.asks
 
     def facts(self, seconds: float, asked: Variants) -> int:
         """Return how many facts fit into the time, at least `FEWEST_FACTS`."""
         left = seconds * SHARE_USED - self.overhead(asked)
-        return max(FEWEST_FACTS, math.floor(left / (self.fact * asked.models)))
+        return max(FEWEST_FACTS, math.floor(left / (self.fact * asked.asks)))
 
 
 def measure(engine: Engine, path: Path, prompt: Prompt, texts: Sequence[str]) -> Speed:
@@ -128,19 +147,17 @@ def measure(engine: Engine, path: Path, prompt: Prompt, texts: Sequence[str]) ->
         prompt: fixes the token budget.
         texts: what facts are asked with; `PROBES` of them are asked, after one to warm up.
     """
-    from sftbench.checkpoints.weights import read_tensors
-
     _ask(engine, prompt, texts[:1])
     probes = texts[:PROBES]
     began = time.monotonic()
     _ask(engine, prompt, probes)
     asked = time.monotonic()
-    tensors = read_tensors(path)
-    engine.load(tensors)
+    weights = Folder(path)
+    engine.load(weights)
     return Speed(
         fact=(asked - began) / len(probes),
         read=time.monotonic() - asked,
-        scalars=sum(tensor.numel() for tensor in tensors.values()),
+        scalars=sum(map(math.prod, weights.shapes().values())),
     )
 
 

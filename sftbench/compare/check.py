@@ -19,6 +19,7 @@ from sftbench.compare.check_request import CARD, COMPARISON, NOTES, CheckRequest
 from sftbench.compare.levels import find_facts, level_within
 from sftbench.compare.next_steps import compare_command, next_steps
 from sftbench.compare.plan import make_plan
+from sftbench.compare.repair import run_with_repair
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
 from sftbench.compare.run import run
@@ -79,10 +80,16 @@ def run_check(wanted: CheckRequest, factory: EngineFactory, say: Say) -> Checked
         else:
             say(f"The levels are those of {_card_name(card)}.")
         request = _request(wanted, facts, card)
-        size = _size(request, bench, notes, wanted.budget - (time.monotonic() - began), say)
+        asked = Variants(len(wanted.restored), wanted.noise, len(wanted.candidates))
+        left = wanted.budget - (time.monotonic() - began)
+        size = _size(request, asked, bench, notes, left, say)
         sized = replace(request, limit=size)
         command = compare_command(wanted, sized)
-        compared = run(replace(sized, command=command), bench.factory, say)
+        full = replace(sized, command=command)
+        if wanted.candidates:
+            compared = run_with_repair(full, wanted.candidates, bench, say)
+        else:
+            compared = run(full, bench, say)
     for line in _little(compared):
         say(line)
     taken = time.monotonic() - began
@@ -187,7 +194,7 @@ def _request(wanted: CheckRequest, facts: FactSet, card: MasteryCard) -> Request
         facts=facts,
         card=card,
         prompt=wanted.prompt,
-        percents=wanted.percents,
+        restored=wanted.restored,
         noise=wanted.noise,
         engine=wanted.engine,
         chat=wanted.chat,
@@ -197,7 +204,9 @@ def _request(wanted: CheckRequest, facts: FactSet, card: MasteryCard) -> Request
     )
 
 
-def _size(request: Request, bench: Bench, notes: _Notes, left: float, say: Say) -> int | None:
+def _size(
+    request: Request, asked: Variants, bench: Bench, notes: _Notes, left: float, say: Say
+) -> int | None:
     """Return how many facts to ask, None for all; noted, so that a resumed check asks the same."""
     there = select(request.facts, request.card).rows.height
     if "facts" not in notes:
@@ -207,8 +216,8 @@ def _size(request: Request, bench: Bench, notes: _Notes, left: float, say: Say) 
         engine = bench.engine()
         speed = measure(engine, request.base, request.prompt, plan.sides.base.texts)
         left -= time.monotonic() - began
-        size = min(there, speed.facts(left, Variants(len(request.percents), request.noise)))
-        say(_sized(request, speed, size, there, left))
+        size = min(there, speed.facts(left, asked))
+        say(_sized(asked, speed, size, there, left))
         notes["facts"] = size
     else:
         say(f"As before, {notes['facts']:,} of {there:,} levelled facts are asked.")
@@ -216,8 +225,7 @@ def _size(request: Request, bench: Bench, notes: _Notes, left: float, say: Say) 
     return None if size >= there else size
 
 
-def _sized(request: Request, speed: Speed, size: int, there: int, left: float) -> str:
-    asked = Variants(len(request.percents), request.noise)
+def _sized(asked: Variants, speed: Speed, size: int, there: int, left: float) -> str:
     takes = speed.seconds(size, asked)
     which = (
         f"all {there:,} levelled facts"

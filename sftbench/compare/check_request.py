@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 
 from sftbench.checkpoints.pair import Pair
+from sftbench.checkpoints.rules import Restored
 from sftbench.compare.chat import Chat
 from sftbench.engines.settings import EngineSettings
 from sftbench.facts.prompts import PROMPTS, Prompt
@@ -26,7 +26,8 @@ class CheckRequest:
         budget: seconds that it may take, start to end.
         facts: fact table as the user named it; None to choose.
         mastery: mastery card as the user named it; None to find one, or to make one.
-        percents: shares to restore, percent, ascending.
+        restored: restored variants to ask.
+        candidates: restores to choose one of, on facts that are not scored.
         noise: random changes of the fine-tune's size to ask as well.
         prompt: how questions are put.
         chat: who is asked through a chat template.
@@ -38,7 +39,8 @@ class CheckRequest:
     budget: float
     facts: str | None = None
     mastery: str | None = None
-    percents: tuple[Decimal, ...] = ()
+    restored: tuple[Restored, ...] = ()
+    candidates: tuple[Restored, ...] = ()
     noise: int = 0
     prompt: Prompt = field(default_factory=lambda: PROMPTS["fewshot"])
     chat: Chat = "none"

@@ -11,6 +11,7 @@ import polars as pl
 
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.reference import resolve
+from sftbench.checkpoints.rules import Restored
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
@@ -94,7 +95,7 @@ def run_demo(folder: Path, say: Say) -> Compared:
         facts=facts,
         card=card,
         prompt=PROMPTS["fewshot"],
-        percents=PERCENTS,
+        restored=tuple(Restored("relative", percent) for percent in PERCENTS),
         noise=NOISE,
         base_name=BASE,
         tuned_name=str(tuned),

@@ -24,7 +24,8 @@ from sftbench.analysis.mastery_change import mastery_change
 from sftbench.analysis.noise import flipped, forgetting
 from sftbench.analysis.pairs import Paired, Tested, paired
 from sftbench.analysis.summary import BASE, TUNED
-from sftbench.checkpoints.variants import Again, Noise, Restored
+from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.variants import Again, Noise
 from sftbench.compare.answered import Answered
 from sftbench.facts.table import DOMAINS
 from sftbench.mastery.card import MasteryCard

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
-from sftbench.checkpoints.variants import percent_text
+from sftbench.checkpoints.rules import Restored, percent_text
 from sftbench.compare.chat import FLAGS
 from sftbench.compare.check_request import CARD, CheckRequest
 from sftbench.compare.request import Request
@@ -28,7 +28,6 @@ def compare_command(wanted: CheckRequest, request: Request, **changes: str | Non
         "tuned": request.tuned_name,
         "facts": wanted.facts or request.facts.name,
         "mastery": None if card is None else str(card),
-        "restore": ",".join(percent_text(one) for one in request.percents) or None,
         "noise": str(request.noise) if request.noise else None,
         "prompt": None if request.prompt.name == "fewshot" else request.prompt.name,
         "limit": None if request.limit is None else str(request.limit),
@@ -37,7 +36,15 @@ def compare_command(wanted: CheckRequest, request: Request, **changes: str | Non
         "output": str(request.out),
         **changes,
     }
-    return _command("compare", flags, FLAGS[request.chat])
+    rules = rule_flags(request.restored, "--restore")
+    return _command("compare", flags, [*rules, *FLAGS[request.chat]])
+
+
+def rule_flags(rules: Sequence[Restored], sizes: str) -> list[str]:
+    """Return the flags that name these rules; `sizes` is the one for the paper's way."""
+    if rules and all(rule.is_papers and rule.arithmetic == "fp32" for rule in rules):
+        return [sizes, ",".join(percent_text(rule.percent) for rule in rules if rule.percent)]
+    return [part for rule in rules for part in ("--rule", rule.text)]
 
 
 def _command(verb: str, flags: Mapping[str, str | None], switches: Sequence[str] = ()) -> str:
@@ -48,7 +55,7 @@ def _command(verb: str, flags: Mapping[str, str | None], switches: Sequence[str]
         if value is not None
         for part in (f"--{flag.replace('_', '-')}", value)
     ]
-    return shlex.join(["sftbench", verb, *parts, *switches])
+    return shlex.join(["sftbench", *verb.split(), *parts, *switches])
 
 
 def _engine_flags(settings: EngineSettings) -> dict[str, str | None]:
@@ -81,16 +88,15 @@ def next_steps(
             compare_command(wanted, request, tasks="TASK", output=f"{wanted.out}-tasks"),
         )
     )
-    healing = _healing_percents(request, compared)
+    healing = _healing(request, compared)
     if healing:
         flags: dict[str, str | None] = {
             "base": request.base_name,
             "tuned": request.tuned_name,
-            "percent": ",".join(healing),
             "output": f"{wanted.out}-restored",
         }
         what = "a restored model" if len(healing) == 1 else "the restored models"
-        steps.append((what, _command("restore", flags)))
+        steps.append((what, _command("restore apply", flags, rule_flags(healing, "--percent"))))
     rescored = _command("rescore", {"matching": "strict-paper"}, [str(request.out)])
     return (*steps, ("the paper's matching", rescored))
 
@@ -119,11 +125,11 @@ def _on_all_facts(
     ]
 
 
-def _healing_percents(request: Request, compared: Compared) -> list[str]:
-    """Return the percentages asked for that brought a lost fact back; none is called the best."""
-    asked = zip(sorted(request.percents), compared.summary.restored, strict=True)
+def _healing(request: Request, compared: Compared) -> list[Restored]:
+    """Return the rules asked for that brought a lost fact back; none is called the best."""
+    asked = zip(request.restored, compared.summary.restored, strict=True)
     return [
-        percent_text(percent)
-        for percent, variant in asked
+        rule
+        for rule, variant in asked
         if any(one.repair is not None and one.repair.healed for one in variant.domains)
     ]

@@ -13,7 +13,8 @@ from sftbench.analysis.evidence import RunsRecord
 from sftbench.analysis.record import Record
 from sftbench.analysis.seeds import FEW_RUNS, OverRuns, difference_over_runs, share_over_runs
 from sftbench.analysis.summary import BASE
-from sftbench.checkpoints.variants import Restored, Tuned
+from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.variants import Tuned
 from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.across import Named, base_flips, require_comparable, version_notes

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
-from sftbench.checkpoints.variants import BASE, TUNED, Again, Noise, Restored, Variant
+from sftbench.checkpoints.variants import BASE, TUNED, Again, Noise, Variant
 from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.cautions import cautions
@@ -62,10 +62,8 @@ class Plan:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """Base, tuned, the restored ones by percent, then what shows noise."""
-        arithmetic = self.request.arithmetic
-        restored = (Restored("relative", one, arithmetic) for one in sorted(self.request.percents))
-        return (BASE, TUNED, *restored, *noise_variants(self.request))
+        """Base, tuned, the restored ones, then what shows noise."""
+        return (BASE, TUNED, *self.request.restored, *noise_variants(self.request))
 
     @cached_property
     def asked_digest(self) -> str:
@@ -137,7 +135,13 @@ def make_plan(request: Request) -> Plan:
     request.card.require(facts=request.facts, base_digest=base.digest)
     recipe = read_record(request.tuned)
     _require_same_base(recipe, base, request)
-    selection = select(request.facts, request.card, domain=request.domain, limit=request.limit)
+    selection = select(
+        request.facts,
+        request.card,
+        domain=request.domain,
+        limit=request.limit,
+        part=request.part,
+    )
     sides = make_sides(request, base, tuned, selection.rows)
     return Plan(
         request=request,

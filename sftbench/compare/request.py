@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 
-from sftbench.checkpoints.variants import Arithmetic
+from sftbench.checkpoints.rules import Restored
 from sftbench.compare.chat import Chat
+from sftbench.compare.select import Part
 from sftbench.engines.settings import EngineSettings
 from sftbench.facts.prompts import Prompt
 from sftbench.facts.table import FactSet
@@ -40,13 +40,13 @@ class Request:
         facts: the fact set.
         card: the mastery card of the base on these facts.
         prompt: how questions are put.
-        percents: shares of the ranked scalars to restore, percent, ascending.
+        restored: restored variants to ask, in the order in which they are shown.
         noise: random changes of the fine-tune's size to ask as well; with any, the base is asked
             once more in other batches too.
-        arithmetic: the number format of the ranking.
         engine: which engine and its settings.
         limit: ask at most so many facts, balanced over level and domain.
         domain: ask only facts of this domain.
+        part: ask all facts, those that a restore is chosen on, or the others.
         chat: who is asked through the chat template of the tokenizer.
         tasks: lm-eval tasks to run as well.
         notes: what is known of the two models already and a reader must know, such as how the
@@ -62,12 +62,12 @@ class Request:
     facts: FactSet
     card: MasteryCard
     prompt: Prompt
-    percents: tuple[Decimal, ...] = ()
+    restored: tuple[Restored, ...] = ()
     noise: int = 0
-    arithmetic: Arithmetic = "fp32"
     engine: EngineSettings = field(default_factory=EngineSettings)
     limit: int | None = None
     domain: str | None = None
+    part: Part = "all"
     chat: Chat = "none"
     tasks: TaskRequest | None = None
     notes: tuple[str, ...] = ()

@@ -5,26 +5,33 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import sftbench
-from sftbench.analysis.summary import CheckpointRecord, FactsRecord, PromptRecord, RunRecord
+from sftbench.analysis.summary import (
+    CheckpointRecord,
+    FactsRecord,
+    PromptRecord,
+    RepairChoice,
+    RunRecord,
+)
 from sftbench.checkpoints.restore_report import RestoreReport
-from sftbench.checkpoints.variants import Again, Noise, Restored, Variant
+from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.variants import Again, Noise, Variant
 from sftbench.common.digests import software_versions
 from sftbench.common.progress import progress
 from sftbench.compare.answered import Answered
+from sftbench.compare.bench import lent
 from sftbench.compare.evidence import chance_of
 from sftbench.compare.plan import Plan, make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.result import REPORT, SUMMARY, Compared, sum_up, write_result
 from sftbench.compare.sides import Side
 from sftbench.compare.store import Store
-from sftbench.compare.weights import Weights
+from sftbench.compare.weights import VariantWeights
 from sftbench.engines.protocol import Engine
 from sftbench.engines.settings import EngineFactory
 from sftbench.scoring.answers import Asked, ask
@@ -45,11 +52,23 @@ Notify = Callable[[str], None]
 """Told, once each and as soon as it is known, what a reader must know."""
 
 
-def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: None) -> Compared:
+def run(
+    request: Request,
+    factory: EngineFactory,
+    notify: Notify = lambda _: None,
+    *,
+    repair: RepairChoice | None = None,
+) -> Compared:
     """Compare, and leave answers, summary, lost facts and report in ``request.out``.
 
     A run that was stopped goes on where it stood: a variant whose answers are there under the
     same key is not asked again, so that a kill loses one variant at most.
+
+    Args:
+        request: what is asked for.
+        factory: makes engines.
+        notify: told what a reader must know.
+        repair: how one of the restored variants was chosen, for the summary.
 
     Raises:
         SftbenchError: the parts do not fit together, the folder holds something else, the
@@ -75,6 +94,7 @@ def run(request: Request, factory: EngineFactory, notify: Notify = lambda _: Non
         recipe=None if plan.recipe is None else plan.recipe.model_dump(mode="json"),
         warnings=(*plan.warnings, *found),
         chat=request.chat != "none",
+        repair=repair,
     )
     write_result(request.out, compared, plan.rows)
     return compared
@@ -94,10 +114,10 @@ def _answer_all(
     # An engine is made once: those that share one are asked in a row, the base's first.
     missing.sort(key=lambda one: plan.sides.engine_of(one) != plan.base)
     if missing:
-        weights = Weights.read(plan)
+        weights = VariantWeights.open(plan)
         places = {variant: place for place, variant in enumerate(missing, start=1)}
         for folder, those in groupby(missing, lambda one: plan.sides.engine_of(one).path):
-            with closing(factory(folder, plan.request.engine)) as engine:
+            with lent(factory, folder, plan.request.engine) as engine:
                 present = engine.describe()
                 for variant in those:
                     title = f"{variant.name} ({places[variant]} of {len(missing)})"
@@ -134,7 +154,7 @@ class _Asking:
     plan: Plan
     store: Store
     engine: Engine
-    weights: Weights
+    weights: VariantWeights
 
 
 def _ask_variant(asking: _Asking, variant: Variant, title: str) -> None:
@@ -142,8 +162,9 @@ def _ask_variant(asking: _Asking, variant: Variant, title: str) -> None:
     began = time.monotonic()
     plan, store = asking.plan, asking.store
     side = plan.sides.of(variant)
-    tensors, record = asking.weights.of(variant)
-    asking.engine.load(tensors)
+    weights = asking.weights.of(variant)
+    asking.engine.load(weights)
+    record = asking.weights.record(variant, weights)
     if store.find(variant) is None:
         frame = _answers(asking, variant, side, title)
         seconds = round(time.monotonic() - began, 3)
@@ -184,7 +205,7 @@ def _findings(plan: Plan, answered: Sequence[Answered]) -> list[str]:
 def _warnings(one: Answered) -> Sequence[str]:
     """Return what the making of a variant warns of."""
     if isinstance(one.variant, Restored):
-        return RestoreReport(**one.record["restore"]).warnings()
+        return RestoreReport.of(one.record["restore"]).warnings()
     if not isinstance(one.variant, Noise):
         return ()
     off = one.record["noise"]["ratio"] - 1
@@ -240,7 +261,7 @@ def _run_record(plan: Plan, answered: Sequence[Answered], seconds: float) -> Run
         facts=_facts_record(plan),
         card={**request.card.record, "digest": request.card.digest},
         prompt=PromptRecord.model_validate(request.prompt),
-        arithmetic=request.arithmetic,
+        arithmetic=_arithmetic(request),
         engine=dict(tuned["engine"]),
         software={
             "sftbench": sftbench.__version__,
@@ -253,6 +274,11 @@ def _run_record(plan: Plan, answered: Sequence[Answered], seconds: float) -> Run
     )
 
 
+def _arithmetic(request: Request) -> str:
+    """Return the number formats of the rankings, as they are named."""
+    return ", ".join(dict.fromkeys(rule.arithmetic for rule in request.restored)) or "fp32"
+
+
 def _facts_record(plan: Plan) -> FactsRecord:
     request = plan.request
     return FactsRecord(
@@ -263,4 +289,5 @@ def _facts_record(plan: Plan) -> FactsRecord:
         asked_digest=plan.asked_digest,
         unlevelled=plan.unlevelled,
         limit=request.limit,
+        part=request.part,
     )

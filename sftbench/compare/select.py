@@ -1,14 +1,23 @@
-"""Which facts are asked: those of the test split that have a level, or a balanced part of them."""
+"""Which facts are asked: those of the test split that have a level, or a balanced part of them.
+
+Where a restore is to be chosen, a part is kept for that: the validation facts, which are not
+scored. Facts of one answer stay together, since what helps one of them tends to help the others.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 
+from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
+
+Part = Literal["all", "validation", "scored"]
+"""All facts; those that a restore is chosen on; the others."""
+VALIDATION_SHARE = 0.25
 
 
 class Selection(NamedTuple):
@@ -24,13 +33,18 @@ class Selection(NamedTuple):
 
 
 def select(
-    facts: FactSet, card: MasteryCard, *, domain: str | None = None, limit: int | None = None
+    facts: FactSet,
+    card: MasteryCard,
+    *,
+    domain: str | None = None,
+    limit: int | None = None,
+    part: Part = "all",
 ) -> Selection:
     """Return the facts to ask.
 
     With a limit, each (level, domain) gives one fact in turn, in the order of fact_id, which is
     a hash: a larger limit extends a smaller one, and a cell that runs short leaves its turns to
-    the others.
+    the others. Validation and scored facts are parts of those.
 
     Raises:
         SftbenchError: there is no fact to ask.
@@ -46,7 +60,24 @@ def select(
             remedy="Make a card that covers them with `sftbench mastery`.",
         )
     kept = levelled if limit is None else _balanced(levelled, limit)
+    if part != "all":
+        chosen = _validation(kept)
+        kept = kept.filter(pl.col("fact_id").is_in(chosen) == (part == "validation"))
     return Selection(kept, rows.height - levelled.height)
+
+
+def _validation(rows: pl.DataFrame) -> list[str]:
+    """Return the validation facts: whole answers, in the order of a hash, of each domain."""
+    clusters = rows.group_by("domain", "relation", pl.col("answers").list.first()).agg("fact_id")
+    order = sorted(clusters.iter_rows(), key=lambda row: digest_of(["validation", *row[1:3]]))
+    found: list[str] = []
+    for domain in sorted(set(rows["domain"])):
+        room = int(VALIDATION_SHARE * (rows["domain"] == domain).sum())
+        for where, _, _, facts in order:
+            if where == domain and len(facts) <= room:
+                found += facts
+                room -= len(facts)
+    return found
 
 
 def _balanced(rows: pl.DataFrame, limit: int) -> pl.DataFrame:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 RUN_FILE = "run.json"
+VALIDATION = "validation"
+"""In the folder of a comparison: the one that a restore was chosen by (`repair.py`)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Store:
         """Raise unless the folder is free or holds an earlier run of the same parts."""
         file = self.folder / RUN_FILE
         if not file.is_file():
-            require_free(self.folder)
+            self._require_free()
             return
         found = read_json(file)
         parts = found.get("parts") if isinstance(found, dict) else None
@@ -56,6 +58,11 @@ class Store:
                 where=self.folder,
                 remedy="Name another folder with -o, or remove this one.",
             )
+
+    def _require_free(self) -> None:
+        there = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        if [path.name for path in there] != [VALIDATION]:
+            require_free(self.folder)
 
     def find(self, variant: Variant) -> Answered | None:
         """Return the answers of a variant if they are here under this plan's key, else None.

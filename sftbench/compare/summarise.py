@@ -26,7 +26,8 @@ from sftbench.analysis.summary import (
     TaskResult,
     VariantResult,
 )
-from sftbench.checkpoints.variants import Again, Noise, Restored, Variant
+from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.variants import Again, Noise, Variant
 from sftbench.compare.answered import Answered
 from sftbench.compare.evidence import intervals
 from sftbench.facts.table import DOMAINS, FactSet
@@ -109,6 +110,13 @@ def baseline_results(
     )
 
 
+def _percent(variant: Variant) -> float | None:
+    """Return the percentage of a restore that is the paper's way, None of others."""
+    if not isinstance(variant, Restored) or not variant.is_papers or variant.percent is None:
+        return None
+    return float(variant.percent)
+
+
 def variant_results(answered: Sequence[Answered], items: pl.DataFrame) -> tuple[VariantResult, ...]:
     """Return the result of every variant, in the order given; the first must be the base."""
     cells = accuracy(items)
@@ -120,7 +128,7 @@ def variant_results(answered: Sequence[Answered], items: pl.DataFrame) -> tuple[
             name=one.variant.name,
             slug=one.variant.slug,
             variant_id=one.answers["variant_id"][0],
-            percent=float(one.variant.percent) if isinstance(one.variant, Restored) else None,
+            percent=_percent(one.variant),
             seconds=one.record["seconds"],
             restore=one.record.get("restore"),
             tasks=tuple(TaskResult.model_validate(task) for task in one.record.get("tasks", ())),

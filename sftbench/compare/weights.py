@@ -1,78 +1,81 @@
-"""The tensors of each variant: both models read once, restored or perturbed in memory."""
+"""The tensors of each variant: from the two folders as they lie, one tensor at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sftbench.checkpoints.perturb import perturbed
-from sftbench.checkpoints.restore import Ranking, rank
-from sftbench.checkpoints.update import pair_notes, shared_names, update_norm
-from sftbench.checkpoints.variants import Again, Base, Noise, Restored, Variant
-from sftbench.checkpoints.weights import read_tensors, require_finite
+from sftbench.checkpoints.lazy import Folder, Weights
+from sftbench.checkpoints.pairing import Pair
+from sftbench.checkpoints.perturb import PerturbedWeights
+from sftbench.checkpoints.planning import Planned, plan
+from sftbench.checkpoints.restored import RestoredWeights
+from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.update import update_norm
+from sftbench.checkpoints.variants import Again, Base, Noise, Variant
 from sftbench.compare.plan import Plan
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The tensors of base and tuned, checked against each other.
+class VariantWeights:
+    """The weights of all variants of a comparison.
 
     Attributes:
-        base: by name, in the stored dtypes.
-        tuned: the same names and shapes; dtypes may differ.
-        plan: names the arithmetic of the ranking.
+        plan: names the models and what is restored.
+        pair: both models, checked against each other.
     """
 
-    base: Mapping[str, torch.Tensor]
-    tuned: Mapping[str, torch.Tensor]
     plan: Plan
+    pair: Pair
 
     @classmethod
-    def read(cls, plan: Plan) -> Weights:
-        """Read both models.
+    def open(cls, plan: Plan) -> VariantWeights:
+        """Lay both models side by side; only headers are read.
 
         Raises:
-            SftbenchError: names or shapes differ, or a weight is NaN or infinite.
+            SftbenchError: names or shapes differ.
         """
-        base, tuned = read_tensors(plan.base.path), read_tensors(plan.tuned.path)
-        shared_names(base, tuned, where=(plan.base.path, plan.tuned.path))
-        require_finite(base, plan.base.path)
-        require_finite(tuned, plan.tuned.path)
-        return cls(base, tuned, plan)
+        return cls(plan, Pair.open(plan.base.path, plan.tuned.path))
 
     @cached_property
     def update_norm(self) -> float:
         """L2 norm of the update from base to tuned."""
-        return update_norm(self.base, self.tuned)
+        return update_norm(self.pair.before, self.pair.after)
 
     @cached_property
-    def _ranking(self) -> Ranking:
-        folders = (self.plan.base.path, self.plan.tuned.path)
-        return rank(self.base, self.tuned, self.plan.request.arithmetic, where=folders)
+    def _planned(self) -> dict[Restored, Planned]:
+        """Every rule of the comparison, worked out together.
 
-    def of(self, variant: Variant) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
-        """Return a variant's tensors and what to record of how they were made."""
+        Raises:
+            SftbenchError: see `planning.plan`.
+        """
+        rules = self.plan.request.restored
+        return dict(zip(rules, plan(self.pair, rules), strict=True))
+
+    def of(self, variant: Variant) -> Weights:
+        """Return the weights of a variant."""
         if isinstance(variant, Base | Again):
-            return self.base, {}
+            return Folder(self.plan.base.path)
         if isinstance(variant, Noise):
-            digest = self.plan.variant_id(variant)
-            folders = (self.plan.base.path, self.plan.tuned.path)
-            changed, said = perturbed(
-                self.base,
-                self.tuned,
+            return PerturbedWeights(
+                self.pair,
                 variant.draw,
-                digest,
-                dtype=self.plan.request.engine.dtype,
-                where=folders,
+                self.plan.variant_id(variant),
+                self.plan.request.engine.dtype,
             )
-            return changed, {"noise": said.record()}
-        if not isinstance(variant, Restored):
-            notes = pair_notes(self.base, self.tuned)
-            return self.tuned, {"update_norm": self.update_norm, "notes": notes}
-        tensors, report = self._ranking.apply(variant.percent)
-        return tensors, {"restore": dict(report.record())}
+        if isinstance(variant, Restored):
+            return RestoredWeights(self.pair, self._planned[variant])
+        return Folder(self.plan.tuned.path)
+
+    def record(self, variant: Variant, weights: Weights) -> dict[str, Any]:
+        """Return what to record of how a variant's weights were made, once they were."""
+        if isinstance(weights, PerturbedWeights):
+            return {"noise": weights.perturbation.record()}
+        if isinstance(variant, Restored):
+            report = self._planned[variant].report
+            assert report is not None
+            return {"restore": dict(report.record())}
+        if isinstance(variant, Base | Again):
+            return {}
+        return {"update_norm": self.update_norm, "notes": self.pair.notes}

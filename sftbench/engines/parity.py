@@ -8,27 +8,19 @@ the same weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sftbench.common.errors import SftbenchError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    LogProbs = Callable[[Sequence[Sequence[int]]], list[float]]
-    """Token ids of texts to the nats of every token but each text's first, one after another."""
-
 TEXTS = (
     "The capital of France is Paris, and its river is the Seine.",
-    "Water boils at 100 degrees, and ice melts at 0.",
     "Question: Who wrote the play Hamlet?\nAnswer: William Shakespeare",
-    "She opened the old book, read two pages, and began to laugh.",
     "def area(width, height):\n    return width * height\n",
-    "In 1969 two people walked on the Moon for the first time.",
 )
-"""Fixed, plain and short, about 90 tokens together; no model has to know what they say."""
+"""Fixed, plain and short, about 40 tokens together: both forwards cost as much as their tokens.
+No model has to know what they say."""
 
 NOISE = {"float32": 0.01, "float16": 0.2, "bfloat16": 1.0}
 """Largest difference of one token's log-probability (nats) that arithmetic alone may make."""
@@ -55,6 +47,7 @@ def compare(
     *,
     dtype: str,
     before: Sequence[float] | None = None,
+    culprit: Callable[[], str | None] = lambda: None,
 ) -> Parity:
     """Return how far the engine is from the reference.
 
@@ -63,6 +56,7 @@ def compare(
         reference: the same, from transformers with the new weights.
         dtype: the engine's; decides what noise is.
         before: the same, from transformers with the old weights.
+        culprit: asked, if the engine fails, which of its weights seem to be at fault.
 
     Raises:
         SftbenchError: the engine does not compute the new weights.
@@ -74,11 +68,12 @@ def compare(
     if parity.largest > NOISE[dtype] or parity.mean > MEAN_NOISE[dtype]:
         raise _unlike(
             f"by {parity.largest:.3g} nats at most and {parity.mean:.3g} in the mean, where "
-            f"{dtype} alone explains {NOISE[dtype]:g} and {MEAN_NOISE[dtype]:g}"
+            f"{dtype} alone explains {NOISE[dtype]:g} and {MEAN_NOISE[dtype]:g}",
+            culprit(),
         )
     share = followed(engine, reference, before) if before is not None else None
     if share is not None and not FOLLOWED[0] <= share <= FOLLOWED[1]:
-        raise _unlike(f"it shows {share:.0%} of the change that the new weights make")
+        raise _unlike(f"it shows {share:.0%} of the change that the new weights make", culprit())
     return parity
 
 
@@ -116,26 +111,30 @@ def followed(
     return share if size > CLEAR * noise else None
 
 
-def _unlike(how: str) -> SftbenchError:
+def _unlike(how: str, why: str | None) -> SftbenchError:
     return SftbenchError(
-        f"vLLM does not compute the weights that it was given: it differs from transformers; {how}",
+        "vLLM does not compute the weights that it was given: it differs from transformers; "
+        f"{how}{f'; {why}' if why else ''}",
         remedy="Use --engine hf for this model, and please report it with vLLM's version.",
     )
 
 
 def reference_logprobs(model: Any, texts: Sequence[Sequence[int]]) -> list[float]:
-    """Return the nats of every token but each text's first, by a plain forward of one text each.
+    """Return the nats of every token but each text's first, by one plain forward of all texts.
+
+    They are filled up on the right, where no token of a causal model looks, with a token of their
+    own: neither mask nor positions are needed.
 
     Args:
         model: a transformers causal language model.
-        texts: token ids.
+        texts: token ids, none empty.
     """
     import torch
 
-    found: list[float] = []
+    longest = max(map(len, texts))
+    rows = [[*ids, *[ids[-1]] * (longest - len(ids))] for ids in texts]
+    tokens = torch.tensor(rows, device=model.device)
     with torch.inference_mode():
-        for ids in texts:
-            tokens = torch.tensor([list(ids)], device=model.device)
-            logp = model(input_ids=tokens).logits[0, :-1].float().log_softmax(dim=-1)
-            found += logp.gather(1, tokens[0, 1:].unsqueeze(1)).squeeze(1).tolist()
-    return found
+        logp = model(input_ids=tokens, use_cache=False).logits[:, :-1].float().log_softmax(dim=-1)
+        picked = logp.gather(2, tokens[:, 1:].unsqueeze(2)).squeeze(2).tolist()
+    return [nats for ids, row in zip(texts, picked, strict=True) for nats in row[: len(ids) - 1]]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-if TYPE_CHECKING:
-    import torch
+from sftbench.checkpoints.lazy import Weights
 
 Finish = Literal["stop", "length", "found"]
 """Why a completion ended: a stop string or end-of-text, the token budget, or `found` said so."""
@@ -80,10 +79,11 @@ class Engine(Sampler, Protocol):
 
     tokenizer: Any
 
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def load(self, weights: Weights) -> None:
         """Swap the weights in place, by checkpoint name; every tensor of the model must be there.
 
-        Tensors that the checkpoint leaves out because they are tied may be missing.
+        Tensors that the checkpoint leaves out because they are tied may be missing. Names and
+        shapes are checked before anything is copied; then one tensor is made at a time.
 
         Raises:
             SftbenchError: a tensor is missing, unknown or of another shape.

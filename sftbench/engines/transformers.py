@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftbench.checkpoints.lazy import Weights
 from sftbench.common.digests import software_versions
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import use_decode_attention
@@ -107,32 +108,16 @@ class TransformersEngine:
             **software_versions("torch", "transformers", "tokenizers"),
         }
 
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def load(self, weights: Weights) -> None:
         """Copy the weights into the model in place (see `Engine.load`)."""
         import torch
 
         target = self.model.state_dict()
-        tied = _tied_names(target)
-        unknown = sorted(set(weights) - set(target))
-        missing = sorted(name for name in set(target) - set(weights) if name not in tied)
-        if unknown or missing:
-            raise SftbenchError(
-                "the weights do not fit the model: "
-                + "; ".join(
-                    f"{label} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-                    for label, names in (("unknown", unknown), ("missing", missing))
-                    if names
-                )
-            )
+        copied = _names_to_copy(target, weights.shapes())
         with torch.no_grad():
             for name, tensor in weights.items():
-                if target[name].shape != tensor.shape:
-                    raise SftbenchError(
-                        f"has shape {list(tensor.shape)} where the model has "
-                        f"{list(target[name].shape)}",
-                        where=name,
-                    )
-                target[name].copy_(tensor)
+                if name in copied:
+                    target[name].copy_(tensor)
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
         """Yield, in order, the completions of each draw (see `Engine.sample`)."""
@@ -253,12 +238,42 @@ class TransformersEngine:
         return Completion(cut(self._codec.text(row.ids), stop), row.finish, len(row.ids))
 
 
-def _tied_names(state: Mapping[str, torch.Tensor]) -> set[str]:
-    """Return the names that share their memory with another name of the same model."""
-    by_place: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+def _names_to_copy(
+    state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> set[str]:
+    """Return the names that decide a model's weights, once they are known to fit it.
+
+    Of names that are tied, that is the model's first that is there: its embedding, not its head.
+
+    Raises:
+        SftbenchError: a tensor is missing, unknown or of another shape.
+    """
+    tied: dict[tuple[int, tuple[int, ...]], list[str]] = {}
     for name, tensor in state.items():
-        by_place.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
-    return {name for names in by_place.values() if len(names) > 1 for name in names}
+        tied.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
+    there = [[name for name in names if name in shapes] for names in tied.values()]
+    wrong = {
+        "unknown": sorted(shapes.keys() - state.keys()),
+        "missing": sorted(
+            all_[0] for all_, some in zip(tied.values(), there, strict=True) if not some
+        ),
+    }
+    if any(wrong.values()):
+        raise SftbenchError(
+            "the weights do not fit the model: "
+            + "; ".join(
+                f"{label} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+                for label, names in wrong.items()
+                if names
+            )
+        )
+    for name, shape in shapes.items():
+        if tuple(state[name].shape) != tuple(shape):
+            raise SftbenchError(
+                f"has shape {list(shape)} where the model has {list(state[name].shape)}",
+                where=name,
+            )
+    return {names[0] for names in there}
 
 
 def _halve(chunk: list[int]) -> tuple[list[int], list[int]] | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftbench.checkpoints.lazy import Folder, Weights
+from sftbench.checkpoints.weights import WEIGHTS
 from sftbench.common.digests import software_versions
 from sftbench.common.errors import SftbenchError
+from sftbench.engines.families import not_taken
 from sftbench.engines.options import FLAG, Value
 from sftbench.engines.parity import (
     TEXTS,
@@ -73,7 +78,8 @@ class VllmEngine:
         end_ids = self._codec.end_ids(_generation_config(path))
         self._runner = Runner(self.llm, self._codec, end_ids, batch_size)
         self._loads = 0
-        self._held: list[float] | None = None  # what the weights that it holds give on the probe
+        self._weights: Weights = Folder(path)  # those that it holds
+        self._held: list[float] | None = None  # what they give on the probe
         self.parity: Parity | None = None
 
     def describe(self) -> Mapping[str, str]:
@@ -98,7 +104,7 @@ class VllmEngine:
     def _probe(self) -> list[list[int]]:
         return [ids for text in TEXTS if len(ids := self.encode(text)) > 1]
 
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def load(self, weights: Weights) -> None:
         """Swap the weights in the live engine (see `Engine.load`), then prove that it took them.
 
         The proof is a probe: log-probabilities of fixed texts against transformers on the CPU
@@ -114,20 +120,27 @@ class VllmEngine:
         self._swap(weights)
         self._loads += 1
         self.llm.reset_prefix_cache()  # its entries were computed by the old weights
-        self.parity = compare(self._probe_logprobs(), wanted, dtype=self.dtype, before=before)
-        self._held = wanted
+        shown = self._probe_logprobs()
+        self.parity = compare(
+            shown, wanted, dtype=self.dtype, before=before, culprit=lambda: self._not_taken(shown)
+        )
+        self._held, self._weights = wanted, weights
 
     def _reference_logprobs(self) -> list[float]:
         return reference_logprobs(self._reference.model, self._probe)
 
-    def _swap(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Hand the tensors to every worker through a file; on several nodes TMPDIR is shared."""
-        from safetensors.torch import save_file
+    def _swap(self, weights: Weights) -> None:
+        """Tell every worker what to make the weights of."""
+        with _reachable(weights) as origin:
+            self.llm.collective_rpc(SWAP, args=(json.dumps(origin),))
 
-        with tempfile.TemporaryDirectory(prefix="sftbench-weights-") as folder:
-            file = Path(folder) / "weights.safetensors"
-            save_file(_apart(weights), file)
-            self.llm.collective_rpc(SWAP, args=(str(file),))
+    def _not_taken(self, shown: Sequence[float]) -> str | None:
+        """Return in words which weights it seems not to have taken, where that can be told."""
+        model = self._reference.model
+        try:
+            return not_taken(model, self._weights, self._reference_logprobs, shown)
+        except (MemoryError, RuntimeError, OSError, SftbenchError):
+            return None  # that the swap failed matters more
 
     def _probe_logprobs(self) -> list[float]:
         return [
@@ -268,16 +281,32 @@ class VllmEngine:
         return Completion(cut(text, stop), "stop" if ended else "length", len(request.ids))
 
 
-def _apart(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return contiguous tensors on the CPU; of those that share memory, the first."""
-    seen: set[tuple[int, tuple[int, ...]]] = set()
-    kept = {}
+@contextmanager
+def _reachable(weights: Weights) -> Iterator[dict[str, Any]]:
+    """Give an origin that every worker can follow: a file for weights that are in memory only.
+
+    On several nodes TMPDIR is shared.
+    """
+    from safetensors.torch import save_file
+
+    origin = weights.origin()
+    if origin is not None:
+        yield origin
+        return
+    with tempfile.TemporaryDirectory(prefix="sftbench-weights-") as folder:
+        save_file(_apart(weights), Path(folder) / WEIGHTS)
+        yield Folder(Path(folder)).origin()
+
+
+def _apart(weights: Weights) -> dict[str, torch.Tensor]:
+    """Return contiguous tensors on the CPU; of those that share memory, the last.
+
+    An output head that is the embedding's stands before it in the order of names.
+    """
+    kept: dict[tuple[int, tuple[int, ...]], tuple[str, torch.Tensor]] = {}
     for name, tensor in weights.items():
-        place = (tensor.data_ptr(), tuple(tensor.shape))
-        if place not in seen:
-            kept[name] = tensor.detach().cpu().contiguous()
-        seen.add(place)
-    return kept
+        kept[tensor.data_ptr(), tuple(tensor.shape)] = name, tensor
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in kept.values()}
 
 
 def _generation_config(path: Path) -> Any:

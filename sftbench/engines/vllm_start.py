@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +108,40 @@ def start(path: Path, *, dtype: str, batch_size: int, options: Mapping[str, Valu
     vllm = import_vllm()
     settings = engine_args(path, dtype=dtype, batch_size=batch_size, options=options)
     try:
-        llm = vllm.LLM(**settings)
+        with _plain_llvmlite():
+            llm = vllm.LLM(**settings)
         # Some models are refused only when they are asked: ask now.
         one = vllm.SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
         llm.generate([{"prompt_token_ids": [0]}], one, use_tqdm=False)
     except Exception as error:
         raise _start_error(error, path) from error
     return llm
+
+
+@contextmanager
+def _plain_llvmlite() -> Iterator[None]:
+    """Let llvmlite's library, if it is imported, answer for a while to names of functions only.
+
+    On a CPU vLLM looks at the `__dict__` of whatever any module holds, and fails on an object that
+    makes a function of that name too. numba, which restore is compiled with, imports it.
+    """
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    kind: Any = type(getattr(ffi, "lib", None))
+    answer = vars(kind).get("__getattr__")
+    if answer is None:
+        yield
+        return
+
+    def answer_functions(self: Any, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return answer(self, name)
+
+    kind.__getattr__ = answer_functions
+    try:
+        yield
+    finally:
+        kind.__getattr__ = answer
 
 
 def engine_args(

@@ -5,11 +5,10 @@ vLLM adds this class to its own worker and calls its methods by name; only plain
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+from sftbench.checkpoints.lazy import weights_of
 
 EXTENSION = "sftbench.engines.vllm_worker.WeightSwap"
 """For vLLM's ``worker_extension_cls``."""
@@ -22,22 +21,15 @@ class WeightSwap:
 
     model_runner: Any
 
-    def sftbench_swap_weights(self, file: str) -> None:
-        """Copy the tensors of a safetensors file into the live model, by checkpoint name.
+    def sftbench_swap_weights(self, origin: str) -> None:
+        """Make the weights of an origin (JSON) and copy them into the live model.
 
-        vLLM's loader shards and fuses them as it did at the start. It runs one read at a time,
-        so that a worker never holds the whole file.
+        They go by their checkpoint names through vLLM's loader, which shards and fuses them as it
+        did at the start. It holds one layer at a time, so that a worker never holds all of them.
         """
-        self.model_runner.reload_weights(weights_iterator=_tensors(file))
+        weights = weights_of(json.loads(origin))
+        self.model_runner.reload_weights(weights_iterator=weights.items())
         repack_heads(self.model_runner.get_model())
-
-
-def _tensors(file: str) -> Iterator[tuple[str, torch.Tensor]]:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118  # no mapping, it only has this method
-            yield name, opened.get_tensor(name)
 
 
 def repack_heads(model: Any) -> None:

@@ -1,13 +1,20 @@
 """The transformers engine against transformers itself, on the lab model."""
 
+from itertools import combinations
+
 import pytest
 import torch
+from resident import resident
 
+from sftbench.checkpoints.lazy import Folder, Held
 from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.weights import read_tensors
+from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import NAME
 from sftbench.engines.decoding import Decoder, by_prefix, shared_length
+from sftbench.engines.families import not_taken
+from sftbench.engines.parity import TEXTS, reference_logprobs
 from sftbench.engines.protocol import Draws, Sampling
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS, prompt_text
@@ -99,39 +106,105 @@ def test_found_ends_a_completion_early_and_changes_nothing_before(engine, prompt
         assert early.finish == ("found" if len(early.text) > 3 else "stop")
 
 
-def test_swapped_weights_answer_and_swap_back(engine, prompts):
-    weights = read_tensors(resolve("lab"))
-    before = engine.greedy(prompts, max_new_tokens=4, stop=())
-    generator = torch.Generator().manual_seed(0)
-    changed = {
-        name: tensor + tensor.float().std() * torch.randn(tensor.shape, generator=generator)
-        for name, tensor in weights.items()
+def moved(by, seed):
+    """Return the lab's tensors, each moved by so many of its standard deviations."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor + by * tensor.float().std() * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in read_tensors(resolve("lab")).items()
     }
-    engine.load(changed)
+
+
+def test_swapped_weights_answer_and_swap_back(engine, prompts):
+    before = engine.greedy(prompts, max_new_tokens=4, stop=())
+    engine.load(Held(moved(1.0, seed=0)))
     assert engine.greedy(prompts, max_new_tokens=4, stop=()) != before
-    engine.load(weights)
+    engine.load(Folder(resolve("lab")))
     assert engine.greedy(prompts, max_new_tokens=4, stop=()) == before
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(engine):
-    weights = read_tensors(resolve("lab"))
+def test_a_hundred_swaps_answer_alike_and_need_no_more_memory(engine, prompts, tmp_path):
+    write_checkpoint(tmp_path / "tuned", moved(0.2, seed=1), like=resolve("lab"))
+    variants = (Folder(resolve("lab")), Folder(tmp_path / "tuned"), Held(moved(0.4, seed=2)))
+    wanted, sizes = {}, []
+    for number in range(100):
+        which = number * (number + 1) // 2 % len(variants)  # also the same twice in a row
+        engine.load(variants[which])
+        found = engine.greedy(prompts[:7], max_new_tokens=4, stop=())
+        assert found == wanted.setdefault(which, found)
+        if number % 10 == 9:  # once in ten: collecting garbage takes its time
+            sizes.append(resident())
+    assert all(a != b for a, b in combinations(wanted.values(), 2))
+    assert sizes[-1] < 1.05 * sizes[0]
+    engine.load(variants[0])
+
+
+def test_weights_that_do_not_fit_are_refused_by_name_before_any_is_copied(engine, prompts):
+    weights = moved(1.0, seed=0)
+    before = engine.greedy(prompts, max_new_tokens=4, stop=())
     name = next(name for name in weights if "layers.0" in name)
     with pytest.raises(SftbenchError, match="missing"):
-        engine.load({other: tensor for other, tensor in weights.items() if other != name})
+        engine.load(Held({other: one for other, one in weights.items() if other != name}))
     with pytest.raises(SftbenchError, match="unknown extra"):
-        engine.load({**weights, "extra": torch.zeros(1)})
+        engine.load(Held({**weights, "extra": torch.zeros(1)}))
     with pytest.raises(SftbenchError, match="shape"):
-        engine.load({**weights, name: weights[name][:1]})
+        engine.load(Held({**weights, name: weights[name][:1]}))
+    assert engine.greedy(prompts, max_new_tokens=4, stop=()) == before
+
+
+def test_a_stored_head_that_is_tied_does_not_count(engine, prompts):
+    """As in transformers, which ties the head to the embedding whatever the file holds."""
+    weights = read_tensors(resolve("lab"))
+    embedding = weights["model.embed_tokens.weight"]
+    before = engine.greedy(prompts, max_new_tokens=4, stop=())
+    engine.load(Held({**weights, "lm_head.weight": torch.zeros_like(embedding)}))
+    assert engine.greedy(prompts, max_new_tokens=4, stop=()) == before
 
 
 def test_weights_that_are_not_numbers_are_refused(engine, prompts):
-    weights = read_tensors(resolve("lab"))
+    weights = Folder(resolve("lab"))
     try:
-        engine.load({name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()})
+        broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()}
+        engine.load(Held(broken))
         with pytest.raises(SftbenchError, match="not finite"):
             engine.greedy(prompts[:1], max_new_tokens=1, stop=())
     finally:
         engine.load(weights)
+
+
+def test_the_reference_of_the_probe_reads_each_text_as_if_alone(engine):
+    texts = [engine.encode(text) for text in (*TEXTS, "A", "The river Seine")]
+    together = reference_logprobs(engine.model, texts)
+    alone = [nats for ids in texts for nats in reference_logprobs(engine.model, [ids])]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert len(together) == sum(len(ids) - 1 for ids in texts)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "said"),
+    [
+        ("v_proj", "old", "its weights of the attention v projections seem to be the old ones"),
+        ("norm", "old", "its weights of the norms seem to be the old ones"),
+        ("gate_proj", "other", "its weights of the mlp gate projections seem to be not the new"),
+        ("", "other", "None"),
+    ],
+)
+def test_what_an_engine_did_not_take_is_told_from_what_it_computes(engine, part, wrong, said):
+    old, new, other = moved(0.0, seed=0), moved(0.4, seed=0), moved(0.4, seed=5)
+    texts = [engine.encode(text) for text in TEXTS]
+    instead = {"old": old, "other": other}[wrong]
+    engine.load(Held({**new, **{name: one for name, one in instead.items() if part in name}}))
+    shown = reference_logprobs(engine.model, texts)
+    engine.load(Held(new))
+
+    def logprobs():
+        return reference_logprobs(engine.model, texts)
+
+    wanted = logprobs()
+    assert str(not_taken(engine.model, Held(old), logprobs, shown)).startswith(said)
+    assert logprobs() == wanted  # the reference is as it was
+    assert engine.model.lm_head.weight is engine.model.model.embed_tokens.weight
+    engine.load(Folder(resolve("lab")))
 
 
 def test_a_shared_prefix_changes_nothing_but_the_time(engine):

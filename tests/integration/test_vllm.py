@@ -1,15 +1,26 @@
 """A real vLLM engine on the lab model, one start for all: agreement, swaps, every known trap."""
 
+import re
+from itertools import combinations
+
 import pytest
 import torch
+from resident import resident
 
+from sftbench.checkpoints.lazy import Folder, Held
+from sftbench.checkpoints.pairing import Pair
+from sftbench.checkpoints.planning import plan
 from sftbench.checkpoints.reference import resolve
+from sftbench.checkpoints.restored import RestoredWeights
+from sftbench.checkpoints.rules import parse_rule
 from sftbench.checkpoints.weights import read_tensors
+from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Draws, Sampling
 from sftbench.engines.settings import EngineSettings, make_engine, vllm_installed
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.engines.vllm_requests import AHEAD, Request
+from sftbench.engines.vllm_start import CPU_CACHE_GIB
 from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.reference import resolve_facts
 from sftbench.facts.shots import shots_of
@@ -22,6 +33,7 @@ pytestmark = [
 BLOCK = 32
 """Tokens in one block of the prefix cache; the few-shot prompts of the lab fill several."""
 AT_ONCE = 64
+UNLIKE = "does not compute the weights that it was given"
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +50,19 @@ def reference():
 
 
 @pytest.fixture(scope="module")
-def weights():
+def tensors():
     return read_tensors(resolve("lab"))
 
 
 @pytest.fixture(scope="module")
-def changed(weights):
+def weights():
+    return Folder(resolve("lab"))
+
+
+@pytest.fixture(scope="module")
+def changed(tensors):
     """Return weights that answer otherwise, every tensor of them moved."""
-    generator = torch.Generator().manual_seed(0)
-    return {
-        name: tensor.float()
-        + 0.4 * tensor.float().std() * torch.randn(tensor.shape, generator=generator)
-        for name, tensor in weights.items()
-    }
+    return Held(moved(tensors, 0.4, seed=0))
 
 
 @pytest.fixture
@@ -80,6 +92,16 @@ def questions(rows):
 def clozes(rows):
     templates = resolve_facts("lab").templates
     return [templates[row["relation"]][0].format(subject=row["subject"]) for row in rows]
+
+
+def moved(tensors, by, seed):
+    """Return tensors of which each is moved by so many of its standard deviations."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor.float()
+        + by * tensor.float().std() * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in tensors.items()
+    }
 
 
 def answers(engine, prompts):
@@ -258,11 +280,13 @@ def test_a_salt_alone_keeps_prefixes_apart(engine, reference, questions, changed
 
 
 @pytest.mark.usefixtures("original")
-def test_a_tied_head_that_keeps_the_old_weights_is_noticed(engine, changed, monkeypatch):
+def test_a_tied_head_that_keeps_the_old_weights_is_named(engine, changed, monkeypatch):
     """On a CPU vLLM packs a copy of the tied embedding, which its own reload leaves as it was."""
     assert engine.llm.llm_engine.model_config.hf_config.tie_word_embeddings
     monkeypatch.setattr("sftbench.engines.vllm_worker.repack_heads", lambda model: None)
-    with pytest.raises(SftbenchError, match="does not compute the weights that it was given"):
+    with pytest.raises(
+        SftbenchError, match=f"{UNLIKE}.*its weights of the output head seem to be the old ones\n"
+    ):
         engine.load(changed)
 
 
@@ -270,28 +294,99 @@ def test_a_tied_head_that_keeps_the_old_weights_is_noticed(engine, changed, monk
 def test_weights_that_did_not_arrive_are_noticed(engine, weights, changed, monkeypatch):
     swap = engine._swap
     monkeypatch.setattr(engine, "_swap", lambda _: swap(weights))
-    with pytest.raises(SftbenchError, match="does not compute the weights that it was given"):
+    with pytest.raises(
+        SftbenchError, match=f"{UNLIKE}.*its weights of every tensor seem to be the old ones\n"
+    ):
         engine.load(changed)
 
 
 @pytest.mark.usefixtures("original")
-def test_one_wrong_tensor_is_noticed(engine, weights, changed, monkeypatch):
+def test_one_wrong_tensor_is_noticed(engine, tensors, changed, monkeypatch):
     swap = engine._swap
     name = "model.layers.1.mlp.down_proj.weight"
-    monkeypatch.setattr(engine, "_swap", lambda all_: swap({**all_, name: weights[name]}))
-    with pytest.raises(SftbenchError, match="does not compute the weights that it was given"):
+    wrong = Held({**changed.tensors, name: tensors[name]})
+    monkeypatch.setattr(engine, "_swap", lambda _: swap(wrong))
+    with pytest.raises(SftbenchError, match=UNLIKE):
         engine.load(changed)
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(engine, weights, clozes):
+@pytest.mark.usefixtures("original")
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [
+        ("q_proj", "the attention q projections"),
+        ("self_attn.[qkv]_proj", "the attention q, k and v projections"),
+        ("mlp", "the mlp projections"),
+        ("norm", "the norms"),
+        ("embed_tokens", "the embedding and the output head"),
+    ],
+)
+def test_a_family_that_is_given_its_old_weights_is_named(
+    engine, tensors, changed, monkeypatch, part, kept
+):
+    old = {name: tensor for name, tensor in tensors.items() if re.search(part, name)}
+    worker = "sftbench.engines.vllm_worker.weights_of"
+    monkeypatch.setattr(worker, lambda _: Held({**changed.tensors, **old}))
+    with pytest.raises(
+        SftbenchError, match=f"{UNLIKE}.*its weights of {kept} seem to be the old ones\n"
+    ):
+        engine.load(changed)
+
+
+@pytest.mark.usefixtures("original")
+def test_a_family_that_the_loader_skips_is_named(engine, changed, monkeypatch):
+    """vLLM only warns of it."""
+    some = {name: one for name, one in changed.items() if "o_proj" not in name}
+    monkeypatch.setattr("sftbench.engines.vllm_worker.weights_of", lambda _: Held(some))
+    said = f"{UNLIKE}.*its weights of the attention o projections seem to be the old ones\n"
+    with pytest.raises(SftbenchError, match=said):
+        engine.load(changed)
+
+
+@pytest.mark.usefixtures("original")
+def test_weights_that_are_neither_old_nor_new_are_no_familys_fault(
+    engine, tensors, changed, monkeypatch
+):
+    others = Held(moved(tensors, 0.4, seed=9))
+    monkeypatch.setattr("sftbench.engines.vllm_worker.weights_of", lambda _: others)
+    with pytest.raises(SftbenchError, match=UNLIKE) as error:
+        engine.load(changed)
+    assert "seem to be" not in error.value.what
+
+
+@pytest.mark.usefixtures("original")
+def test_a_hundred_swaps_answer_alike_and_need_no_more_memory(
+    engine, reference, weights, changed, tensors, questions, tmp_path
+):
+    """Base, tuned model, a variant that is on no disk, and weights that are in memory only."""
+    write_checkpoint(tmp_path / "tuned", moved(tensors, 0.4, seed=1), like=resolve("lab"))
+    pair = Pair.open(resolve("lab"), tmp_path / "tuned")
+    (planned,) = plan(pair, [parse_rule("relative,40%")])
+    variants = (weights, Folder(pair.tuned.path), RestoredWeights(pair, planned), changed)
+    asked, wanted = questions[:8], []
+    for one in variants:
+        reference.load(one)
+        wanted.append(answers(reference, asked))
+    assert all(a != b for a, b in combinations(wanted, 2))
+    sizes = []
+    for number in range(100):
+        which = number * (number + 1) // 2 % len(variants)  # also the same twice in a row
+        engine.load(variants[which])
+        assert answers(engine, asked) == wanted[which]
+        if number % 10 == 9:  # once in ten: collecting garbage takes its time
+            sizes.append(resident() - CPU_CACHE_GIB * 2**30)
+    assert sizes[-1] < 1.05 * sizes[0]
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(engine, tensors, clozes):
     before = answers(engine, clozes)
-    name = next(name for name in weights if "layers.0" in name)
+    name = next(name for name in tensors if "layers.0" in name)
     with pytest.raises(SftbenchError, match="missing"):
-        engine.load({other: tensor for other, tensor in weights.items() if other != name})
+        engine.load(Held({other: one for other, one in tensors.items() if other != name}))
     with pytest.raises(SftbenchError, match="unknown extra"):
-        engine.load({**weights, "extra": torch.zeros(1)})
+        engine.load(Held({**tensors, "extra": torch.zeros(1)}))
     with pytest.raises(SftbenchError, match="shape"):
-        engine.load({**weights, name: weights[name][:1]})
+        engine.load(Held({**tensors, name: tensors[name][:1]}))
     assert answers(engine, clozes) == before
 
 
@@ -300,7 +395,7 @@ def test_weights_that_are_not_numbers_are_refused_and_leave_no_trace(engine, wei
     before = answers(engine, questions)
     broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()}
     with pytest.raises(SftbenchError, match="not finite"):
-        engine.load(broken)
+        engine.load(Held(broken))
     assert answers(engine, questions) == before
     engine.load(weights)
     assert answers(engine, questions) == before
@@ -355,7 +450,7 @@ def test_lm_eval_asks_the_live_engines_alike(engine, reference, questions, rows,
 
     models = lm_of(engine), lm_of(reference)
     seen = []
-    for weights in (changed, read_tensors(resolve("lab"))):
+    for weights in (changed, Folder(resolve("lab"))):
         engine.load(weights)
         reference.load(weights)
         (ours, our_scores), (theirs, their_scores) = map(ask, models)

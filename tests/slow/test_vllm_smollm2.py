@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sftbench.checkpoints.lazy import Folder, Held
 from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.weights import read_tensors
 from sftbench.engines.parity import MEAN_NOISE, NOISE
 from sftbench.engines.settings import EngineSettings, make_engine, vllm_installed
 from sftbench.engines.transformers import TransformersEngine
@@ -76,7 +76,7 @@ def test_a_budget_that_cuts_a_character_gives_the_same_text(engine, reference):
 
 
 def test_swapped_weights_are_those_that_answer(engine, reference, questions):
-    weights = read_tensors(resolve("smollm2"))
+    weights = Folder(resolve("smollm2"))
     generator = torch.Generator().manual_seed(0)
     changed = {
         name: tensor.float()
@@ -84,7 +84,7 @@ def test_swapped_weights_are_those_that_answer(engine, reference, questions):
         for name, tensor in weights.items()
     }
     before = engine.greedy(questions[:6], max_new_tokens=6, stop=("\n",))
-    engine.load(changed)
+    engine.load(Held(changed))
     assert engine.parity.largest < NOISE[DTYPE]
     assert engine.greedy(questions[:6], max_new_tokens=6, stop=("\n",)) != before
     engine.load(weights)

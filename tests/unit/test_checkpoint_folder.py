@@ -322,7 +322,7 @@ class TestWriter:
         }
 
     def test_shards_hold_the_same_model(self, folder, tmp_path):
-        write_checkpoint(tmp_path / "out", small_tensors(), like=folder, shard_size="1KB")
+        write_checkpoint(tmp_path / "out", small_tensors(), like=folder, shard_bytes=1000)
         assert not (tmp_path / "out" / "model.safetensors").exists()
         assert len(list((tmp_path / "out").glob("model-*-of-*.safetensors"))) > 1
         assert open_checkpoint(tmp_path / "out").digest == open_checkpoint(folder).digest
@@ -351,7 +351,7 @@ class TestWriter:
     def test_transformers_reads_it_and_ties_the_head(self, folder, tmp_path):
         from transformers import AutoModelForCausalLM
 
-        write_checkpoint(tmp_path / "out", small_tensors(), like=folder, shard_size="1KB")
+        write_checkpoint(tmp_path / "out", small_tensors(), like=folder, shard_bytes=1000)
         model, info = AutoModelForCausalLM.from_pretrained(
             tmp_path / "out", output_loading_info=True
         )

@@ -1,4 +1,4 @@
-"""The grammar of variants: names, slugs, percentages, digests."""
+"""The grammar of variants: names, slugs, digests; that of the rules is in `test_rules.py`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftbench.checkpoints.variants import (
-    BASE,
-    TUNED,
-    Again,
-    Noise,
-    Restored,
-    parse_percent,
-    parse_percents,
-    parse_variant,
-)
+from sftbench.checkpoints.rules import CRITERIA, REGIONS, RULE_GRAMMAR, Restored
+from sftbench.checkpoints.variants import BASE, TUNED, Again, Noise, parse_variant
 from sftbench.common.errors import SftbenchError
 
 pytestmark = pytest.mark.unit
@@ -80,6 +72,17 @@ def test_one_name_one_slug_one_digest_per_variant(one, other):
             "tuned+restore(relative,100%)",
             "tuned+restore-relative-100pct",
         ),
+        (
+            "tuned+restore(absolute,20%norm,layers=0-3)",
+            "tuned+restore(absolute,20%norm,layers=0-3)",
+            "tuned+restore-absolute-20pctnorm-layers=0-3",
+        ),
+        (
+            "tuned+restore(random,5%,draw=2,match=(q|k)_proj)",
+            "tuned+restore(random,5%,match=(q|k)_proj,draw=2)",
+            "tuned+restore-random-5pct-match=%28q%7Ck%29_proj-draw=2",
+        ),
+        ("tuned+restore(spectral)", "tuned+restore(spectral)", "tuned+restore-spectral"),
         ("base+noise(1)", "base+noise(1)", "base+noise-1"),
         ("base + noise ( 012 )", "base+noise(12)", "base+noise-12"),
         ("base+noise-3", "base+noise(3)", "base+noise-3"),
@@ -100,12 +103,12 @@ def test_canonical_forms(text, name, slug):
         "tuned+",
         "restore",
         "../tuned",
-        "tuned+restore(relative)",
-        "tuned+restore(relative,5)",
-        "tuned+restore(relative,5%,)",
-        "tuned+restore(relative,5%,bf16,x)",
+        "tuned+restore",
+        "tuned+restore(relative,5%",
+        "tuned+restore-",
         "base+restore(relative,5%)",
         "tuned+restore-relative-pct",
+        "tuned+restore-magnitude-5pct",
         "noise(1)",
         "tuned+noise(1)",
         "base+noise",
@@ -131,34 +134,23 @@ def test_what_is_no_variant_is_told_the_grammar(text):
         parse_variant(text)
 
 
-def test_unknown_parts_are_told_the_known_ones():
-    with pytest.raises(SftbenchError) as error:
-        parse_variant("tuned+restore(magnitude,5%)")
-    assert error.value.what == "there is no restore criterion 'magnitude'; known: relative"
-    with pytest.raises(SftbenchError) as error:
-        parse_variant("tuned+restore(relative,5%,fp8)")
-    assert error.value.what == "there is no arithmetic 'fp8'; known: fp32, bf16"
-
-
 @pytest.mark.parametrize(
-    ("text", "percent"), [("5", "5"), ("5.0", "5"), ("0.5", "0.5"), (" 100 % ", "100"), ("0", "0")]
+    ("rule", "message"),
+    [
+        ("", "there is no rule"),
+        ("relative", "relative needs a size, such as relative,5%"),
+        ("relative,5", f"there is no region or option '5'; known: {', '.join(REGIONS)}"),
+        ("relative,5%,bf16,x", f"there is no region or option 'x'; known: {', '.join(REGIONS)}"),
+        (
+            "magnitude,5%",
+            f"there is no restore criterion 'magnitude'; known: {', '.join(CRITERIA)}",
+        ),
+    ],
 )
-def test_percentages_are_exact(text, percent):
-    assert parse_percent(text) == Decimal(percent)
-
-
-@pytest.mark.parametrize("text", ["", "-1", "100.5", "1e1", "nan", "5%%", ".5", "1.0000001", "٥"])
-def test_what_is_no_percentage(text):
-    with pytest.raises(SftbenchError, match=re.escape(f"{text!r} is no percentage")):
-        parse_percent(text)
-
-
-def test_lists_of_percentages():
-    assert parse_percents("1, 5,20%") == (Decimal(1), Decimal(5), Decimal(20))
-    with pytest.raises(SftbenchError, match=r"5 % is listed twice"):
-        parse_percents("5,1,5.0")
-    with pytest.raises(SftbenchError, match="there is no percentage"):
-        parse_percents(" , ")
+def test_a_wrong_rule_is_told_the_grammar_of_rules(rule, message):
+    with pytest.raises(SftbenchError) as error:
+        parse_variant(f"tuned+restore({rule})")
+    assert (error.value.what, error.value.remedy) == (message, RULE_GRAMMAR)
 
 
 def test_digests_depend_on_what_the_weights_depend_on():
@@ -166,6 +158,17 @@ def test_digests_depend_on_what_the_weights_depend_on():
     assert BASE.digest("b", "t") == BASE.digest("b", "other")
     assert TUNED.digest("b", "t") == TUNED.digest("other", "t")
     assert len({rule.digest("b", "t"), rule.digest("c", "t"), rule.digest("b", "u")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("tuned+restore(relative,5%)", "8320a7faad3a4e1acf4ec44090ea6cd4"),
+        ("tuned+restore(relative,12.5%,bf16)", "43148ef91551375a440a9c00966d7a9d"),
+    ],
+)
+def test_results_of_earlier_versions_are_found_again(name, digest):
+    assert parse_variant(name).digest("b", "t") == digest
 
 
 def test_noise_depends_on_both_models_and_the_draw():

@@ -109,3 +109,19 @@ def test_what_the_user_has_set_in_the_environment_stays(monkeypatch):
     assert vllm_start.os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
     assert vllm_start.os.environ["TORCHDYNAMO_DISABLE"] == "0"
     assert vllm_start.os.environ["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_what_numba_brings_does_not_answer_to_every_name_while_vllm_starts():
+    """vLLM would take `lib.__dict__` for a dictionary, and find a function."""
+    ffi = pytest.importorskip("llvmlite.binding.ffi")
+    assert hasattr(ffi.lib, "__dict__")
+    with vllm_start._plain_llvmlite():
+        assert not hasattr(ffi.lib, "__dict__")
+        assert ffi.lib.LLVMPY_GetVersionInfo
+    assert hasattr(ffi.lib, "__dict__")
+
+
+def test_without_numba_there_is_nothing_to_do(monkeypatch):
+    monkeypatch.delitem(sys.modules, "llvmlite.binding.ffi", raising=False)
+    with vllm_start._plain_llvmlite():
+        pass

@@ -1,14 +1,14 @@
-"""The paper's restore on whole models: rank scalars by relative change, set the top k % back.
+"""The oracle: the paper's restore on whole models in memory, by a full sort.
 
-Source: Ye et al. 2025 (arXiv 2509.16596), section 6. A straightforward version that holds both
-models in memory: the oracle for any faster one.
+Source: Ye et al. 2025 (arXiv 2509.16596), section 6. Written before the streaming one and without
+anything of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -18,16 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sftbench.checkpoints.restore_report import RestoreReport
 from sftbench.checkpoints.update import (
     HEAD,
     Tensors,
-    UpdateSums,
     head_of,
     shared_names,
-    sums_of,
 )
-from sftbench.checkpoints.variants import Arithmetic
 from sftbench.checkpoints.vocabulary import in_blocks
 from sftbench.checkpoints.weights import require_finite
 from sftbench.common.errors import SftbenchError
@@ -56,9 +52,7 @@ def restored_count(scalars: int, percent: Decimal) -> int:
     return int(scalars * Fraction(percent) / 100)
 
 
-def relative_change(
-    base: torch.Tensor, tuned: torch.Tensor, arithmetic: Arithmetic
-) -> torch.Tensor:
+def relative_change(base: torch.Tensor, tuned: torch.Tensor, arithmetic: str) -> torch.Tensor:
     """Return |s - p| / (|p| + 1e-8) for each scalar (p base, s tuned).
 
     In fp32 or in bf16: p, s and the constant are cast to that format, and the result of every
@@ -73,7 +67,7 @@ def relative_change(
 def rank(
     base: Tensors,
     tuned: Tensors,
-    arithmetic: Arithmetic = "fp32",
+    arithmetic: str = "fp32",
     *,
     where: tuple[str | Path, str | Path] = ("the base", "the tuned model"),
 ) -> Ranking:
@@ -133,6 +127,29 @@ def _bits(change: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What a restore did: fields of `RestoreReport`."""
+
+    percent: float
+    arithmetic: str
+    region: int
+    count: int
+    threshold: float | None
+    unchanged: int
+    unchanged_share: float
+    zero_base: int
+    zero_base_restored: int
+    zero_base_change_share: float
+    change_share: float
+    change_share_without_zero_base: float
+    l1_removed: float
+    l2_removed: float
+    changed: int
+    equals_base: bool
+    equals_tuned: bool
+
+
+@dataclass(frozen=True)
 class Ranking:
     """All scalars of the region in the order in which they are restored.
 
@@ -149,7 +166,7 @@ class Ranking:
 
     base: Tensors
     tuned: Tensors
-    arithmetic: Arithmetic
+    arithmetic: str
     changes: Tensors
     ascending: NDArray[np.signedinteger[Any]]
 
@@ -180,7 +197,7 @@ class Ranking:
                 ties_left -= len(ties)
             yield name, mask
 
-    def apply(self, percent: Decimal) -> tuple[dict[str, torch.Tensor], RestoreReport]:
+    def apply(self, percent: Decimal) -> tuple[dict[str, torch.Tensor], Figures]:
         """Return the tuned tensors with the top `percent` of the region set back, and a report.
 
         A restored scalar takes the base's value in the tuned tensor's dtype. A tensor in which
@@ -195,9 +212,9 @@ class Ranking:
             restored += sums_of(base, tuned, self.changes[name], mask)
         return result, self._report(percent, restored, changed)
 
-    def _report(self, percent: Decimal, restored: UpdateSums, changed: int) -> RestoreReport:
+    def _report(self, percent: Decimal, restored: UpdateSums, changed: int) -> Figures:
         whole = self._whole
-        return RestoreReport(
+        return Figures(
             percent=float(percent),
             arithmetic=self.arithmetic,
             region=self.scalars,
@@ -249,3 +266,53 @@ class Ranking:
 def _share(part: float, whole: float) -> float:
     """Return part / whole, kept in [0, 1] against rounding; 0 where there is nothing to share."""
     return min(1.0, max(0.0, part / whole)) if whole else 0.0
+
+
+@dataclass(frozen=True)
+class UpdateSums:
+    """Sums in fp64 over a set of scalars (p base, s tuned, r relative change).
+
+    Attributes:
+        count: scalars in the set.
+        zero_base: those with p equal to 0, in the dtype of r.
+        zero_base_change: sum of r over those with p equal to 0.
+        other_change: sum of r over the others, kept apart because it may be far smaller.
+        l1: sum of |s - p|, with s - p in fp32.
+        l2_squared: sum of (s - p)^2.
+    """
+
+    count: int = 0
+    zero_base: int = 0
+    zero_base_change: float = 0.0
+    other_change: float = 0.0
+    l1: float = 0.0
+    l2_squared: float = 0.0
+
+    @property
+    def change(self) -> float:
+        """Sum of r."""
+        return self.zero_base_change + self.other_change
+
+    def __add__(self, other: UpdateSums) -> UpdateSums:
+        """Return the sums over both sets."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return UpdateSums(*(mine + theirs for mine, theirs in pairs))
+
+
+def sums_of(
+    base: torch.Tensor, tuned: torch.Tensor, change: torch.Tensor, mask: torch.Tensor | None = None
+) -> UpdateSums:
+    """Return the sums over one tensor, or over the part of it that `mask` selects."""
+    zero = base.to(change.dtype) == 0
+    update = tuned.float() - base.float()
+    if mask is not None:
+        zero, update, change = zero & mask, update * mask, change * mask
+    exact = update.flatten().double()
+    return UpdateSums(
+        count=base.numel() if mask is None else int(mask.sum()),
+        zero_base=int(zero.sum()),
+        zero_base_change=float(change[zero].sum(dtype=torch.float64)),
+        other_change=float(change.masked_fill(zero, 0).sum(dtype=torch.float64)),
+        l1=float(update.abs().sum(dtype=torch.float64)),
+        l2_squared=float(exact.dot(exact)),
+    )
