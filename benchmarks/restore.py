@@ -23,12 +23,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftbench.common.digests import software_versions
-from sftbench.common.files import write_json
+from sftbench.common.files import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -55,22 +54,26 @@ WHOLE = "whole {} %"
 # What is measured: each runs in a process of its own.
 
 
-def plan_once(base: Path, tuned: Path, percents: Sequence[Decimal]) -> None:
-    """Plan all percentages as the library does it."""
-    from sftbench.checkpoints.planning import plan_folders
+def plan_once(base: Path, tuned: Path, percents: Sequence[int]) -> None:
+    """Plan all percentages as `sftbench restore plan` does."""
+    from sftbench.checkpoints.restored_folders import plan_folders
+    from sftbench.checkpoints.rules import parse_rule
 
-    plan_folders(base, tuned, percents)
+    plan_folders(base, tuned, [parse_rule(f"relative,{percent}%") for percent in percents])
 
 
 def job_plan(base: Path, tuned: Path) -> dict[str, float]:
-    """Return the seconds of planning, without imports."""
+    """Return the seconds of planning, without imports, and of planning again."""
+    import scipy.optimize  # noqa: F401
     import torch  # noqa: F401
 
-    import sftbench.checkpoints.planning  # noqa: F401
+    import sftbench.checkpoints.restored_folders  # noqa: F401
 
-    began = time.perf_counter()
-    plan_once(base, tuned, [Decimal(percent) for percent in PERCENTS])
-    return {"seconds": time.perf_counter() - began}
+    watch = Watch()
+    for name in ("seconds", "again"):
+        plan_once(base, tuned, PERCENTS)
+        watch.lap(name)
+    return watch.laps
 
 
 def job_sum(base: Path, tuned: Path) -> dict[str, float]:
@@ -91,7 +94,7 @@ def job_pieces(base: Path, tuned: Path) -> dict[str, float]:
     with ThreadPoolExecutor(CORES) as threads:
 
         def total(tensor: torch.Tensor) -> float:
-            parts = tensor.view(-1).split(PIECE)
+            parts = torch.split(tensor.view(-1), PIECE)
             return sum(threads.map(lambda part: float(part.float().sum()), parts))
 
         return _two_passes(base, tuned, total)
@@ -130,7 +133,7 @@ def job_whole(base: Path, tuned: Path, percent: str, ordered: str, out: Path) ->
         watch.lap("rank")
         restored = torch.zeros(len(change), dtype=torch.bool)
         restored[top] = True
-        parts = restored.split([before[name].numel() for name in names])
+        parts = torch.split(restored, [before[name].numel() for name in names])
         for name, part in zip(names, parts, strict=True):
             mask = part.view_as(before[name])
             after[name][mask] = before[name][mask]
@@ -173,7 +176,7 @@ class Run:
     Attributes:
         wall: seconds of the whole process.
         peak: bytes, the largest seen of anonymous and shared resident memory.
-        steps: seconds inside the process by step, all of them as "seconds"; of a job alone.
+        steps: of a job, seconds inside the process: "seconds" is the figure, others explain it.
         error: why it failed.
     """
 
@@ -202,8 +205,8 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str]) -> Ru
         wall = time.perf_counter() - began
         said, wrong = _text(out), _text(errors)
     if process.returncode:
-        why = wrong.strip().splitlines()[-1:] or ["no message"]
-        return Run(wall, peak, error=f"status {process.returncode}: {why[0]}")
+        lines = [line for line in wrong.splitlines() if any(map(str.isalpha, line))]
+        return Run(wall, peak, error=f"status {process.returncode}: {(lines or ['no words'])[-1]}")
     steps = json.loads(said.splitlines()[-1]) if "--job" in command else {}
     return Run(wall, peak, steps)
 
@@ -242,7 +245,7 @@ class Bench:
 
     Attributes:
         billions: parameters asked for.
-        folder: where the pair is; outputs and the cache go beside it.
+        folder: where the pair is, and the cache, and for a while what is written.
         about: what the pair is, as its generator says.
         runs: measurements by name, in the order in which they were made.
     """
@@ -302,7 +305,7 @@ class Bench:
         The changes as float32, topk's own pairs of value and index of 16 bytes each, what it
         returns (12 bytes each), and Python with its libraries.
         """
-        return self.about["ranked"] * (4 + 16 + 12 * percent / 100) + 0.7 * GIB
+        return self.about["ranked"] * (4 + 16 + 12 * percent / 100) + 0.5 * GIB
 
     def _has(self, name: str, there: float, needed: float, what: str) -> bool:
         if there < needed:
@@ -322,19 +325,19 @@ class Bench:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """All cores for everyone, nothing asked of the network, digests kept beside the pair."""
+        """All cores for everyone, nothing asked of the network, digests kept with the pair."""
         threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
         return {
             **os.environ,
             **dict.fromkeys(threads, str(CORES)),
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_VERBOSITY": "error",
-            "SFTBENCH_CACHE": str(self.folder.parent / "cache"),
+            "SFTBENCH_CACHE": str(self.folder / "cache"),
         }
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="written-", dir=self.folder.parent) as out:
+        with tempfile.TemporaryDirectory(prefix="written-", dir=self.folder) as out:
             yield Path(out)
 
 
@@ -370,19 +373,27 @@ def _proc(file: str, key: str) -> str:
 
 @contextmanager
 def pair_of(billions: float, folder: Path, *, keep: bool) -> Iterator[Bench]:
-    """Yield a generated pair; it is deleted afterwards unless it is to be kept."""
+    """Yield a generated pair, or one that was kept; it is deleted afterwards unless kept."""
     pair = folder / f"pair-{billions:g}B"
-    script = Path(__file__).with_name("llama_pairs.py")
-    command = [sys.executable, "-P", script, pair, "--parameters", str(billions * 1e9)]
-    try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        about = json.loads(done.stdout)
-        print(f"{billions:g}B pair: {about}", flush=True)
+    about = pair / "pair.json"
+    if not about.is_file():
+        write_json(about, generated(billions, pair))
         time.sleep(SETTLED)
-        yield Bench(billions, pair, about)
+    try:
+        yield Bench(billions, pair, read_json(about))
     finally:
         if not keep:
             shutil.rmtree(pair, ignore_errors=True)
+
+
+def generated(billions: float, pair: Path) -> dict[str, float]:
+    """Generate a pair in a process of its own; return what it says of it."""
+    script = Path(__file__).with_name("llama_pairs.py")
+    size = str(billions * 1e9)
+    command = (sys.executable, "-P", str(script), str(pair), "--parameters", size)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    print(f"{billions:g}B pair: {done.stdout.strip()}", flush=True)
+    return dict(json.loads(done.stdout))
 
 
 def measure_size(bench: Bench, args: argparse.Namespace) -> None:
@@ -435,10 +446,11 @@ def walls_of(runs: Sequence[Run]) -> list[float]:
     return [run.wall for run in runs if not run.error]
 
 
-def peak_of(*runs: Sequence[Run]) -> float:
+def peak_of(*runs: Sequence[Run], all_must_work: bool = True) -> float:
     """Return the largest peak in GiB; not a number if there is none, or one did not work."""
     every = [run for some in runs for run in some]
-    return max((r.peak / GIB for r in every if not r.error), default=math.nan)
+    worked = [run.peak / GIB for run in every if not run.error]
+    return max(worked) if worked and (len(worked) == len(every) or not all_must_work) else math.nan
 
 
 def median(values: Sequence[float]) -> float:
@@ -456,39 +468,48 @@ def seven(bench: Bench, times: Callable[[Sequence[Run]], list[float]]) -> float:
     return sum(made) + (len(PERCENTS) - len(made)) * min(made, default=math.nan)
 
 
-def ratio_in_turns(bench: Bench, over: str, turns: int) -> float:
+def ratio_in_turns(bench: Bench, over: str, turns: int, step: str = "seconds") -> float:
     """Return the median over turns of planning against the sums of the same turn."""
     pairs = zip(bench.runs[PLAN][:turns], bench.runs[over][:turns], strict=True)
-    return median([plan.seconds / sums.seconds for plan, sums in pairs])
+    return median([plan.steps.get(step, math.nan) / sums.seconds for plan, sums in pairs])
 
 
-def checks_of(bench: Bench, args: argparse.Namespace) -> list[Check]:
+def checks_of(bench: Bench, turns: int) -> list[Check]:
     """Return the figures of one size against their bounds."""
     size, runs, promised = f"{bench.billions:g}B", bench.runs, bench.billions >= BOUNDED
-    planning, writing = peak_of(runs[PLAN], runs[COMMAND], runs[COLD]), peak_of(runs[APPLY])
-    found = [
-        ("memory to plan, GiB", planning, MOST_MEMORY, True),
-        (f"memory to write {len(bench.written)}, GiB", writing, MOST_MEMORY, True),
-        ("plan / two passes of sums", ratio_in_turns(bench, SUM, args.turns), MOST_SUMS, True),
-        ("plan / the same in pieces", ratio_in_turns(bench, PIECES, args.turns), MOST_SUMS, True),
-    ]
+    planning, writing = peak_of(runs[COMMAND], runs[COLD]), peak_of(runs[APPLY])
+    most = {
+        "memory to plan, GiB": (planning, MOST_MEMORY),
+        f"memory to write {len(bench.written)}, GiB": (writing, MOST_MEMORY),
+        "plan / two passes of sums": (ratio_in_turns(bench, SUM, turns), MOST_SUMS),
+        "plan / the same in pieces": (ratio_in_turns(bench, PIECES, turns), MOST_SUMS),
+    }
+    found = [Check(size, what, *figures, True, promised) for what, figures in most.items()]
+    for over, what in ((SUM, "sums"), (PIECES, "pieces")):
+        again = ratio_in_turns(bench, over, turns, "again")
+        found.append(Check(size, f"plan again / {what}", again, MOST_SUMS, True, promised=False))
+    return found + whole_checks(bench, max(planning, writing), promised=promised)
+
+
+def whole_checks(bench: Bench, ours: float, *, promised: bool) -> list[Check]:
+    """Return how the whole-model way compares, if it was measured; `ours` is a peak in GiB."""
+    runs = bench.runs
     whole = [run for p in PERCENTS for run in runs.get(WHOLE.format(p), [])]
-    if whole:
-        inside, outside = seven(bench, seconds_of), seven(bench, walls_of)
-        plan, command = median(seconds_of(runs[PLAN])), median(walls_of(runs[COMMAND]))
-        leaner = peak_of(whole) / max(planning, writing)
-        found += [
-            ("whole / plan, without imports", inside / plan, LEAST_PLAN, False),
-            ("whole / plan, commands", outside / command, LEAST_PLAN, False),
-            (
-                "whole / seven written, commands",
-                outside / median(walls_of(runs[APPLY])),
-                LEAST_WRITTEN,
-                False,
-            ),
-            ("whole / ours, memory", leaner, LEAST_LEANER, False),
-        ]
-    return [Check(size, *figures, promised) for figures in found]
+    if not whole:
+        return []
+    inside, outside = seven(bench, seconds_of), seven(bench, walls_of)
+    plan, command, write = (
+        median(values)
+        for values in (seconds_of(runs[PLAN]), walls_of(runs[COMMAND]), walls_of(runs[APPLY]))
+    )
+    least = {
+        "seven whole / plan, without imports": (inside / plan, LEAST_PLAN),
+        "seven whole / plan, commands": (outside / command, LEAST_PLAN),
+        "seven whole / seven written, commands": (outside / write, LEAST_WRITTEN),
+        "whole / ours, memory": (peak_of(whole, all_must_work=False) / ours, LEAST_LEANER),
+    }
+    size = f"{bench.billions:g}B"
+    return [Check(size, what, *figures, False, promised) for what, figures in least.items()]
 
 
 def flat_checks(benches: Sequence[Bench]) -> list[Check]:
@@ -498,13 +519,11 @@ def flat_checks(benches: Sequence[Bench]) -> list[Check]:
     if 1.0 not in by_size or largest.billions <= 1.0:
         return []
     size = f"1B to {largest.billions:g}B"
-    jobs = {"plan": (PLAN, COMMAND), "write": (APPLY,)}
+    jobs = {"plan": COMMAND, "write": APPLY}
     return [
         Check(size, f"growth of the memory to {verb}", after / before, FLAT, True)
-        for verb, names in jobs.items()
-        for before, after in [
-            [peak_of(*(bench.runs[name] for name in names)) for bench in (by_size[1.0], largest)]
-        ]
+        for verb, name in jobs.items()
+        for before, after in [[peak_of(bench.runs[name]) for bench in (by_size[1.0], largest)]]
     ]
 
 
@@ -516,7 +535,11 @@ def show(benches: Sequence[Bench], checks: Sequence[Check]) -> None:
     times = Table("size", "what", "runs", "inside, s", "process, s", "memory, GiB", title="Medians")
     for bench in benches:
         for name, runs in bench.runs.items():
-            figures = median(seconds_of(runs)), median(walls_of(runs)), peak_of(runs)
+            figures = (
+                median(seconds_of(runs)),
+                median(walls_of(runs)),
+                peak_of(runs, all_must_work=False),
+            )
             words = ["" if math.isnan(value) else f"{value:.2f}" for value in figures]
             failed = next((run.error for run in runs if run.error), None)
             times.add_row(f"{bench.billions:g}B", name, str(len(runs)), *words)
@@ -574,18 +597,18 @@ def _plain(value: Any) -> Any:
 def main() -> None:
     """Measure and print; with -o also write JSON."""
     if sys.argv[1:2] == ["--job"]:
-        job, base, tuned, *options = sys.argv[2:]
-        print("\n" + json.dumps(JOBS[job](Path(base), Path(tuned), *options)))
+        job, base, tuned, *others = sys.argv[2:]
+        print("\n" + json.dumps(JOBS[job](Path(base), Path(tuned), *others)))
         return
     args, load = _arguments(), os.getloadavg()[0]
-    sizes = [0.02] if args.tiny else sorted(float(size) for size in args.sizes.split(","))
+    sizes = sorted(float(size) for size in args.sizes.split(","))
     args.folder.mkdir(parents=True, exist_ok=True)
     benches: list[Bench] = []
     for billions in sizes:
         with pair_of(billions, args.folder.resolve(), keep=args.keep) as bench:
             benches.append(bench)
             measure_size(bench, args)
-    checks = [check for bench in benches for check in checks_of(bench, args)]
+    checks = [check for bench in benches for check in checks_of(bench, args.turns)]
     checks += flat_checks(benches)
     show(benches, checks)
     if args.output is not None:
@@ -599,13 +622,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", default="0.25,1,4", help="billions of parameters")
     parser.add_argument("--folder", type=Path, default=Path("out/bench"), help="for the pairs")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--tiny", action="store_true", help="0.02B alone: does it run?")
+    parser.add_argument(
+        "--tiny", action="store_true", help="0.02B, one turn, --quick: does it run?"
+    )
     parser.add_argument("--quick", action="store_true", help="the whole-model way once, not seven")
     parser.add_argument("--no-whole", action="store_true", help="the whole-model way not at all")
     parser.add_argument("--unsorted", action="store_true", help="topk with sorted=False: faster")
     parser.add_argument("--keep", action="store_true", help="the pairs")
     parser.add_argument("-o", "--output", type=Path)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.tiny:
+        args.sizes, args.turns, args.quick = "0.02", 1, True
+    return args
 
 
 if __name__ == "__main__":

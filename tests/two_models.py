@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,7 +18,7 @@ from sftbench.checkpoints import pairing
 from sftbench.checkpoints.pairing import Pair
 from sftbench.checkpoints.planning import Planned, plan
 from sftbench.checkpoints.restored import RestoredWeights
-from sftbench.checkpoints.rules import parse_rule
+from sftbench.checkpoints.rules import Restored, parse_rule
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -54,3 +55,8 @@ def in_pieces(scalars: int, threads: int = 2) -> Iterator[None]:
 def bits(tensor: torch.Tensor) -> bytes:
     """Return what a tensor stores: -0.0 is not 0.0."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def relative(*percents: str | float) -> tuple[Restored, ...]:
+    """Return the paper's rule at these percentages."""
+    return tuple(Restored("relative", Decimal(str(percent))) for percent in percents)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,3 +112,30 @@ def weights_of(origin: Mapping[str, Any]) -> Weights:
             remedy="Install the same version of sftbench on every machine of the run.",
         )
     return make(origin)
+
+
+def ahead(
+    names: Iterable[str], make: Callable[[str], torch.Tensor], most: int = 2
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield name and tensor in the order of the names; the next few are made meanwhile.
+
+    Args:
+        names: of the tensors.
+        make: makes one; called in threads.
+        most: tensors that are made, or wait, while the last one is looked at.
+    """
+    todo = iter(names)
+    waiting: deque[tuple[str, Future[torch.Tensor]]] = deque()
+    with ThreadPoolExecutor(most) as pool:
+        try:
+            waiting.extend((name, pool.submit(make, name)) for name in islice(todo, most))
+            while waiting:
+                name, made = waiting.popleft()
+                tensor = made.result()
+                del made  # it would hold the tensor as long as this waits
+                waiting.extend((name, pool.submit(make, name)) for name in islice(todo, 1))
+                yield name, tensor
+                del tensor
+        finally:
+            for _, made in waiting:
+                made.cancel()

@@ -142,8 +142,8 @@ class Pair:
         return all(dtype in FLOATS for dtype in self.dtypes(name))
 
     def is_whole(self, name: str) -> bool:
-        """Return whether the base has every row of a tensor."""
-        return self.size(name) == math.prod(self.tuned.shapes[name])
+        """Return whether a tensor has the same shape in both models."""
+        return self.base.shapes[self._base_name(name)] == self.tuned.shapes[name]
 
     def is_equal(self, name: str) -> bool:
         """Return whether the tuned model has the base's tensor, as its own dtype holds it."""

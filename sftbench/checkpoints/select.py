@@ -199,9 +199,10 @@ def _likely_bins(
     share: float, measure: Measure, weights: NDArray[np.float64], sampled: int
 ) -> list[int]:
     goal = share**2 if measure == "norm" else share
-    if not 0 < goal < 1 or not sampled or not weights.sum():
+    total = float(weights.sum())
+    if not 0 < goal < 1 or not 0 < total < math.inf:
         return []
-    above = np.cumsum(weights[::-1]) / weights.sum()
+    above = np.cumsum(weights[::-1]) / total
     error = DEVIATIONS * math.sqrt(goal * (1 - goal) / sampled)
     first, last = np.searchsorted(above, [max(0.0, goal - error), goal + error])
     places = range(BINS - 1 - min(int(last), BINS - 1), BINS - int(first))

@@ -6,9 +6,11 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
-from sftbench.checkpoints.rules import Restored, percent_text
+from sftbench.checkpoints.rules import Restored, parse_rule, percent_text
+from sftbench.checkpoints.variants import parse_variant
 from sftbench.compare.chat import FLAGS
 from sftbench.compare.check_request import CARD, CheckRequest
+from sftbench.compare.repair import default_candidates
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
 from sftbench.engines.settings import BATCH_SIZES, EngineSettings
@@ -36,8 +38,15 @@ def compare_command(wanted: CheckRequest, request: Request, **changes: str | Non
         "output": str(request.out),
         **changes,
     }
-    rules = rule_flags(request.restored, "--restore")
-    return _command("compare", flags, [*rules, *FLAGS[request.chat]])
+    return _command("compare", flags, [*_restore_flags(wanted, request), *FLAGS[request.chat]])
+
+
+def _restore_flags(wanted: CheckRequest, request: Request) -> list[str]:
+    """Return the flags that try the same restores, or choose among the same."""
+    if not wanted.candidates:
+        return rule_flags(request.restored, "--restore")
+    others = () if wanted.candidates == default_candidates() else wanted.candidates
+    return ["--auto", *rule_flags(others, "--restore")]
 
 
 def rule_flags(rules: Sequence[Restored], sizes: str) -> list[str]:
@@ -88,15 +97,7 @@ def next_steps(
             compare_command(wanted, request, tasks="TASK", output=f"{wanted.out}-tasks"),
         )
     )
-    healing = _healing(request, compared)
-    if healing:
-        flags: dict[str, str | None] = {
-            "base": request.base_name,
-            "tuned": request.tuned_name,
-            "output": f"{wanted.out}-restored",
-        }
-        what = "a restored model" if len(healing) == 1 else "the restored models"
-        steps.append((what, _command("restore apply", flags, rule_flags(healing, "--percent"))))
+    steps += _restores(wanted, request, compared)
     rescored = _command("rescore", {"matching": "strict-paper"}, [str(request.out)])
     return (*steps, ("the paper's matching", rescored))
 
@@ -125,11 +126,27 @@ def _on_all_facts(
     ]
 
 
-def _healing(request: Request, compared: Compared) -> list[Restored]:
-    """Return the rules asked for that brought a lost fact back; none is called the best."""
-    asked = zip(request.restored, compared.summary.restored, strict=True)
-    return [
-        rule
-        for rule, variant in asked
+def _restores(wanted: CheckRequest, request: Request, compared: Compared) -> list[tuple[str, str]]:
+    """Return how to write the repair that was chosen, else the restores that brought facts back."""
+    repair = compared.summary.repair
+    if repair is None:
+        rules = _healing(compared)
+        what = "a restored model" if len(rules) == 1 else "the restored models"
+    else:
+        rules = [parse_rule(repair.chosen)] if repair.chosen else []
+        what = "the repaired model"
+    if not rules:
+        return []
+    models = {"base": request.base_name, "tuned": request.tuned_name}
+    rest = [*rule_flags(rules, "--percent"), "--output", f"{wanted.out}-restored"]
+    return [(what, _command("restore apply", models, rest))]
+
+
+def _healing(compared: Compared) -> list[Restored]:
+    """Return the rules that brought a lost fact back; none is called the best."""
+    rules = [
+        parse_variant(variant.name)
+        for variant in compared.summary.restored
         if any(one.repair is not None and one.repair.healed for one in variant.domains)
     ]
+    return [rule for rule in rules if isinstance(rule, Restored)]

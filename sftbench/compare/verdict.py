@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
+from sftbench.report.restores import repair_sentence
+from sftbench.report.rule_names import chosen_of, papers_alone
 from sftbench.report.words import (
+    amount,
     clip,
     count,
     difference,
@@ -30,7 +33,13 @@ def sentences(summary: Summary) -> tuple[str, ...]:
 
     Every share and difference comes with its 95 % interval.
     """
-    found = (verdict(summary), noise_sentence(summary), _accuracy(summary), _restored(summary))
+    found = (
+        verdict(summary),
+        noise_sentence(summary),
+        _accuracy(summary),
+        repair_sentence(summary),
+        _restored(summary),
+    )
     return tuple(one for one in found if one)
 
 
@@ -71,21 +80,33 @@ def _outcomes(variant: VariantResult) -> tuple[int, int]:
 
 
 def _restored(summary: Summary) -> str:
+    """Return what the restores do that were not chosen on other facts; "" where all were."""
+    chosen = chosen_of(summary)
+    restored = [one for one in summary.restored if chosen is None or one.name != chosen.name]
+    if not restored:
+        return "" if summary.repair else "No restore was tried; --restore 5,20 tries two."
     lost, gained = _outcomes(summary.tuned)
-    if not summary.restored:
-        return "No restore was tried; --restore 5,20 tries two."
     if not lost:
         return "There is nothing to restore: no fact was lost."
-    parts = []
-    for place, variant in enumerate(summary.restored):
-        repairs = [one.repair for one in variant.domains if one.repair]
-        healed, kept = sum(one.healed for one in repairs), sum(one.preserved for one in repairs)
-        share = label(variant).removeprefix("restored ")
-        parts.append(
-            f"{share}{'' if place else ' of the parameters'} brings back {healed:,}"
-            + (f" and keeps {kept:,} of {gained:,} gained" if gained else "")
-        )
-    return f"Of {count(lost, 'lost fact')}, setting back {'; '.join(parts)}."
+    alone = papers_alone(summary)
+    plain = [one for one in restored if alone or label(one) == f"restored {_amount(one)}"]
+    names = {one.name: label(one) for one in restored} | {one.name: _amount(one) for one in plain}
+    if plain:
+        names[plain[0].name] = f"setting back {_amount(plain[0])} of the parameters"
+    parts = [f"{names[one.name]} {_brought_back(one, gained)}" for one in restored]
+    return f"Of {count(lost, 'lost fact')}, {'; '.join(parts)}."
+
+
+def _amount(variant: VariantResult) -> str:
+    """Return how much the paper's way sets back."""
+    return amount(variant.percent or 0)
+
+
+def _brought_back(variant: VariantResult, gained: int) -> str:
+    repairs = [one.repair for one in variant.domains if one.repair]
+    healed, kept = sum(one.healed for one in repairs), sum(one.preserved for one in repairs)
+    keeps = f" and keeps {kept:,} of {gained:,} gained" if gained else ""
+    return f"brings back {healed:,}{keeps}"
 
 
 def telling_facts(lost: pl.DataFrame, shown: int = TELLING) -> Sequence[dict[str, str]]:

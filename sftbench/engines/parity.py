@@ -80,7 +80,8 @@ def compare(
 def require_finite(logprobs: Sequence[float]) -> list[float]:
     """Return log-probabilities of weights that are to be loaded, if all are numbers.
 
-    To be asked before a swap: NaN that has once been in vLLM's cache spoils what comes after.
+    To be asked before the engine is: NaN that has once been in vLLM's cache of keys and values
+    spoils what comes after.
 
     Raises:
         SftbenchError: NaN or infinite.

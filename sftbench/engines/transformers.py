@@ -110,14 +110,25 @@ class TransformersEngine:
 
     def load(self, weights: Weights) -> None:
         """Copy the weights into the model in place (see `Engine.load`)."""
-        import torch
+        for _ in self.taking(weights):
+            pass
 
+    def taking(self, weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
+        """Return the weights' items; each is copied into the model as it goes by.
+
+        Raises:
+            SftbenchError: a tensor is missing, unknown or of another shape.
+        """
         target = self.model.state_dict()
         copied = _names_to_copy(target, weights.shapes())
-        with torch.no_grad():
+
+        def going_by() -> Iterator[tuple[str, torch.Tensor]]:
             for name, tensor in weights.items():
                 if name in copied:
-                    target[name].copy_(tensor)
+                    target[name].copy_(tensor)  # of a state dict: without gradients
+                yield name, tensor
+
+        return going_by()
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
         """Yield, in order, the completions of each draw (see `Engine.sample`)."""

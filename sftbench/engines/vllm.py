@@ -28,7 +28,7 @@ from sftbench.engines.protocol import Advance, Completion, Draws, Sampling, Scor
 from sftbench.engines.tokens import Codec, cut
 from sftbench.engines.transformers import DTYPES, TransformersEngine
 from sftbench.engines.vllm_requests import Request, Runner
-from sftbench.engines.vllm_start import on_cpu, start
+from sftbench.engines.vllm_start import is_one_process, on_cpu, start
 from sftbench.engines.vllm_worker import SWAP
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class VllmEngine:
         self._codec = Codec(self.tokenizer)
         end_ids = self._codec.end_ids(_generation_config(path))
         self._runner = Runner(self.llm, self._codec, end_ids, batch_size)
+        self._one_process = is_one_process(self.llm)
         self._loads = 0
         self._weights: Weights = Folder(path)  # those that it holds
         self._held: list[float] | None = None  # what they give on the probe
@@ -115,9 +116,12 @@ class VllmEngine:
                 not compute the weights that it was given.
         """
         before = self._held if self._held is not None else self._reference_logprobs()
-        self._reference.load(weights)  # refuses names and shapes that do not fit
-        wanted = require_finite(self._reference_logprobs())
-        self._swap(weights)
+        self._take(weights)
+        try:
+            wanted = require_finite(self._reference_logprobs())
+        except SftbenchError:
+            self._take(self._weights)  # nothing was asked with the new ones yet
+            raise
         self._loads += 1
         self.llm.reset_prefix_cache()  # its entries were computed by the old weights
         shown = self._probe_logprobs()
@@ -129,10 +133,20 @@ class VllmEngine:
     def _reference_logprobs(self) -> list[float]:
         return reference_logprobs(self._reference.model, self._probe)
 
-    def _swap(self, weights: Weights) -> None:
-        """Tell every worker what to make the weights of."""
+    def _take(self, weights: Weights) -> None:
+        """Let the reference and all workers take the weights, once it is known that they fit.
+
+        For a worker that lives in this process they are not made a second time.
+        """
+        if self._one_process:
+            self._swap(self._reference.taking(weights))
+            return
+        self._reference.load(weights)
         with _reachable(weights) as origin:
-            self.llm.collective_rpc(SWAP, args=(json.dumps(origin),))
+            self._swap(json.dumps(origin))
+
+    def _swap(self, weights: str | Iterator[tuple[str, torch.Tensor]]) -> None:
+        self.llm.collective_rpc(SWAP, args=(weights,))
 
     def _not_taken(self, shown: Sequence[float]) -> str | None:
         """Return in words which weights it seems not to have taken, where that can be told."""

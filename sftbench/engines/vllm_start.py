@@ -118,6 +118,14 @@ def start(path: Path, *, dtype: str, batch_size: int, options: Mapping[str, Valu
     return llm
 
 
+def is_one_process(llm: Any) -> bool:
+    """Return whether the only worker of a live `vllm.LLM` lives in this process."""
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+    core = getattr(llm.llm_engine.engine_core, "engine_core", None)
+    return isinstance(getattr(core, "model_executor", None), UniProcExecutor)
+
+
 @contextmanager
 def _plain_llvmlite() -> Iterator[None]:
     """Let llvmlite's library, if it is imported, answer for a while to names of functions only.

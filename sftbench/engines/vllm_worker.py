@@ -1,14 +1,19 @@
 """What each vLLM worker can do for us: take other weights while it runs.
 
-vLLM adds this class to its own worker and calls its methods by name; only plain arguments travel.
+vLLM adds this class to its own worker and calls its methods by name; between processes only plain
+arguments travel.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.lazy import weights_of
+
+if TYPE_CHECKING:
+    import torch
 
 EXTENSION = "sftbench.engines.vllm_worker.WeightSwap"
 """For vLLM's ``worker_extension_cls``."""
@@ -21,14 +26,18 @@ class WeightSwap:
 
     model_runner: Any
 
-    def sftbench_swap_weights(self, origin: str) -> None:
-        """Make the weights of an origin (JSON) and copy them into the live model.
+    def sftbench_swap_weights(self, weights: str | Iterator[tuple[str, torch.Tensor]]) -> None:
+        """Copy weights into the live model.
 
         They go by their checkpoint names through vLLM's loader, which shards and fuses them as it
         did at the start. It holds one layer at a time, so that a worker never holds all of them.
+
+        Args:
+            weights: the JSON of an origin, of which they are made here; or the weights, if the
+                caller lives in this process.
         """
-        weights = weights_of(json.loads(origin))
-        self.model_runner.reload_weights(weights_iterator=weights.items())
+        items = weights_of(json.loads(weights)).items() if isinstance(weights, str) else weights
+        self.model_runner.reload_weights(weights_iterator=items)
         repack_heads(self.model_runner.get_model())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json
 from sftbench.facts.reference import SHIPPED, resolve_facts
+from sftbench.harness.variant_args import TwoModels
 
 RECORDS = ("sftbench_recipe.json", "sftbench_variant.json")
 """Files in a checkpoint folder that name its base (key ``base_digest``)."""
@@ -94,11 +95,15 @@ def card_of_model(pretrained: object, facts: str | None) -> Path:
 def base_digests(pretrained: object) -> list[str]:
     """Return the digests that the base of a model may have: those recorded, then its own.
 
-    A model that is no local folder (a hub id, a model in memory) has none.
+    Where two models are named, it is the base's. A model that is no local folder (a hub id, a
+    model in memory) has none.
     """
     from sftbench.checkpoints.digest import checkpoint_digest
     from sftbench.checkpoints.reference import KNOWN_MODELS, resolve
+    from sftbench.harness.variant_weights import folders_of
 
+    if isinstance(pretrained, TwoModels):
+        return [checkpoint_digest(folders_of(pretrained).base)]
     if not isinstance(pretrained, str | Path):
         return []
     if str(pretrained) not in KNOWN_MODELS and not Path(pretrained).expanduser().is_dir():

@@ -13,6 +13,7 @@ from sftbench.facts.reference import resolve_facts, shipped_facts
 from sftbench.facts.shots import shots_of
 from sftbench.facts.table import DOMAINS
 from sftbench.harness.choose import Chosen, choose
+from sftbench.harness.variant_args import models_named
 from sftbench.mastery.levels import LEVELS
 
 if TYPE_CHECKING:
@@ -62,13 +63,14 @@ def load(
         facts: ``--metadata``: a fact table, "geography" or "lab". Default: the shipped fact set
             that the card names.
         pretrained: ``--model_args``: the model that is evaluated.
-        others: everything else that lm-eval passes (all model_args, the YAML's metadata).
+        others: everything else that lm-eval passes: the YAML's metadata, and all model_args, of
+            which those of `sftbench-hf` and `sftbench-vllm` name the base.
 
     Raises:
         SftbenchError: no card, a card for other facts, or a broken file.
     """
-    del others
-    chosen = choose(mastery, facts, pretrained)
+    model = models_named(others) if pretrained is None else pretrained
+    chosen = choose(mastery, facts, model)
     docs = _read(chosen).docs[domain, int(level)]
     return {"test": _dataset(docs or [PLACEHOLDER])}
 

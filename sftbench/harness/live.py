@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sftbench.common.errors import SftbenchError
@@ -22,19 +25,30 @@ def lm_of(engine: Engine) -> Any:
         import lm_eval.models  # noqa: F401  # first: see harness/model.py
         from lm_eval.models.huggingface import HFLM
 
-        return HFLM(
-            pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=engine.batch_size
-        )
+        with model_in_memory():
+            return HFLM(**hf_arguments(engine), batch_size=engine.batch_size)
     if isinstance(engine, VllmEngine):
         from sftbench.harness.vllm import live_vllm
 
-        return live_vllm(
-            engine.llm,
-            pretrained=str(engine.path),
-            dtype=engine.dtype,
-            batch_size=engine.batch_size,
-        )
+        return live_vllm(engine)
     raise SftbenchError(
         f"lm-eval has no model for the engine {engine.describe()['engine']}",
         remedy="Use --engine hf or --engine vllm.",
     )
+
+
+def hf_arguments(engine: TransformersEngine) -> dict[str, Any]:
+    """Return the arguments by which lm-eval's `hf` asks this engine's model."""
+    return {"pretrained": engine.model, "tokenizer": engine.tokenizer}
+
+
+@contextmanager
+def model_in_memory() -> Iterator[None]:
+    """Leave out lm-eval's warnings that its `hf` loads no model itself: that is meant."""
+    logger = logging.getLogger("lm_eval.models.huggingface")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

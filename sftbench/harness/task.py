@@ -38,7 +38,7 @@ class KnowledgeTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is not t
         config: Mapping[str, Any] | None = None,
     ) -> None:
         """Build the task from its YAML; `config` also holds the key ``class``, which names us."""
-        _end_plainly_on_our_errors()
+        end_plainly_on_our_errors()
         fields = {key: value for key, value in (config or {}).items() if key != "class"}
         super().__init__(data_dir, cache_dir, download_mode, fields)
         docs = self.dataset[self.config.test_split]
@@ -83,7 +83,7 @@ class KnowledgeTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is not t
         return None
 
 
-def _end_plainly_on_our_errors() -> None:
+def end_plainly_on_our_errors() -> None:
     """Let an uncaught error of ours end plain lm_eval with its message and exit code 2.
 
     Every other error is shown as before; so is ours with LMEVAL_LOG_LEVEL=DEBUG.

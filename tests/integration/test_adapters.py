@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import torch
+from two_models import relative
 
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.folder import open_checkpoint
 from sftbench.checkpoints.merging import merged
 from sftbench.checkpoints.names import name_of
 from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.restored_folders import restore_folders
+from sftbench.checkpoints.restored_folders import plan_folders, write_restored
 from sftbench.checkpoints.tokenizers import same_tokenizer, tokenizer_difference
 from sftbench.checkpoints.vocabulary import vocabulary_change
 from sftbench.checkpoints.weights import read_tensors, tensor_headers
@@ -167,8 +167,9 @@ def test_added_tokens_come_with_their_rows_and_their_tokenizer(tmp_path, target)
     )
     change = vocabulary_change(LAB, path)
     assert (change.before, change.after) == (3000, 3002)
-    result = restore_folders(LAB, path, [Decimal(20)], "fp32", tmp_path / "restored")
-    assert any("resized from 3,000 to 3,002 rows" in text for text in result.warnings)
+    planning = plan_folders(LAB, path, relative(20))
+    write_restored(planning, [tmp_path / "restored"])
+    assert any("resized from 3,000 to 3,002 rows" in text for text in planning.notes)
     assert logits_of_folder(tmp_path / "restored").shape[-1] == 3002
 
 

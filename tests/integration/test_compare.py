@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import pytest
 
 from sftbench.checkpoints.folder import open_checkpoint, read_tensors
 from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.restore import in_region
+from sftbench.checkpoints.regions import is_ranked as in_region
 from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
@@ -27,6 +26,8 @@ from sftbench.scoring.answers import ANSWERS, rescore
 if TYPE_CHECKING:
     import polars as pl
     import torch
+
+from two_models import relative
 
 pytestmark = pytest.mark.integration
 
@@ -72,7 +73,7 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
         facts=facts,
         card=resolve_card(None, base_digest=open_checkpoint(base).digest, facts=facts),
         prompt=PROMPTS["fewshot"],
-        percents=(Decimal(20), Decimal(100)),
+        restored=relative(20, 100),
         limit=LIMIT,
     )
 

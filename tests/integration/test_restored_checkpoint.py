@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
+from two_models import relative
 
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.restored_folders import restore_folders
+from sftbench.checkpoints.restored_folders import plan_folders, planned_outputs, write_restored
 from sftbench.checkpoints.weights import read_tensors
 from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.harness.choose import base_digests, card_of_model, named_card
@@ -23,7 +22,8 @@ def test_the_card_of_a_restored_model_is_that_of_its_base(tmp_path):
         for name, tensor in read_tensors(lab).items()
     }
     write_checkpoint(tuned, changed, like=lab)
-    restore_folders(lab, tuned, [Decimal(5), Decimal(20)], "fp32", out)
+    rules = relative(5, 20)
+    write_restored(plan_folders(lab, tuned, rules), planned_outputs(rules, out))
     folders = sorted(out.iterdir())
     assert len(folders) == 2
     for folder in folders:

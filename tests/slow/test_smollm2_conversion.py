@@ -111,8 +111,9 @@ def test_saving_the_tokenizer_again_keeps_its_digest(tokenizer, tmp_path):
 def test_restoring_all_of_a_perturbed_block_gives_the_base_back(folder):
     from decimal import Decimal
 
+    from whole_model import rank
+
     from sftbench.checkpoints.folder import read_tensors
-    from sftbench.checkpoints.restore import rank
 
     base = read_tensors(folder)
     name = "model.layers.3.mlp.up_proj.weight"

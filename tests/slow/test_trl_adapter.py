@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import torch
+from two_models import relative
 
+from sftbench.checkpoints.folder import open_checkpoint
 from sftbench.checkpoints.pair import find_pair
 from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.restored_folders import restore_folders
+from sftbench.checkpoints.restored_folders import plan_folders, write_restored
 from sftbench.checkpoints.tokenizers import same_tokenizer
 from sftbench.checkpoints.update import update_norm
 from sftbench.checkpoints.weights import read_tensors
@@ -79,8 +80,9 @@ def test_its_base_is_found_and_it_answers_as_beside_it(
     assert same_tokenizer(pair.base, pair.tuned)
 
     assert update_norm(read_tensors(pair.base), read_tensors(pair.tuned)) > 0
-    (restored,) = restore_folders(
-        pair.base, pair.tuned, [Decimal(20)], "fp32", tmp_path / "restored"
-    ).folders
+    planning = plan_folders(pair.base, pair.tuned, relative(20))
+    write_restored(planning, [tmp_path / "restored"])
+    (restored,) = planning.planned
+    assert open_checkpoint(tmp_path / "restored").digest != planning.tuned.digest
     assert 0 < restored.report.l1_removed < 1
     assert not restored.report.equals_base

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from fakes import BASE, TUNED, FakeEngine, card_for, fact_set, factory_of, write_model
+from two_models import relative
 
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.compare.request import Request
@@ -27,7 +27,7 @@ def request_(tmp_path: Path) -> Request:
         facts=facts,
         card=card_for(facts, checkpoint_digest(base)),
         prompt=PROMPTS["paper"],
-        percents=(Decimal(10), Decimal(20)),
+        restored=relative(10, 20),
         base_name="tiny",
         tuned_name="<b>tuned</b>",
         command="sftbench compare --tuned '<b>tuned</b>'",

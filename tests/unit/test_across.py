@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
 from fakes import BASE, TUNED, FakeEngine, factory_of, record, write_model
+from two_models import relative
 from typer.testing import CliRunner
 
 from sftbench.checkpoints.digest import checkpoint_digest
@@ -172,7 +172,7 @@ def test_the_base_has_no_difference_in_retention_and_its_own_flips_are_said(
 
 
 def test_seeds_vary_around_their_mean(request_: Request, tmp_path: Path) -> None:
-    plain = replace(request_, percents=())
+    plain = replace(request_, restored=())
     refs = [
         finish(plain, tmp_path / str(seed), scalars, seed)
         for seed, scalars in enumerate((TUNED, WORSE, [*BASE[:-1], 1.0]))
@@ -191,7 +191,7 @@ def test_seeds_vary_around_their_mean(request_: Request, tmp_path: Path) -> None
 
 
 def test_runs_that_are_not_of_one_recipe_are_refused(request_: Request, tmp_path: Path) -> None:
-    plain = replace(request_, percents=())
+    plain = replace(request_, restored=())
     first = finish(plain, tmp_path / "a", TUNED, 0)
     with pytest.raises(SftbenchError, match="one run says nothing"):
         seeds_result([find_variant(first)])
@@ -216,7 +216,7 @@ def test_runs_that_are_not_of_one_recipe_are_refused(request_: Request, tmp_path
 
 def test_seeds_of_restores_are_those_of_one_restore(request_: Request, tmp_path: Path) -> None:
     refs = [
-        finish(replace(request_, percents=(Decimal(10),)), tmp_path / str(seed), scalars, seed)
+        finish(replace(request_, restored=relative(10)), tmp_path / str(seed), scalars, seed)
         for seed, scalars in enumerate((TUNED, WORSE))
     ]
     restored = [find_variant(f"{one}:tuned+restore(relative,10%)") for one in refs]
@@ -228,7 +228,7 @@ def test_seeds_of_restores_are_those_of_one_restore(request_: Request, tmp_path:
 
 
 def test_the_commands_print_and_write(request_: Request, tmp_path: Path) -> None:
-    plain = replace(request_, percents=(Decimal(10),))
+    plain = replace(request_, restored=relative(10))
     refs = [
         finish(plain, tmp_path / str(seed), scalars, seed)
         for seed, scalars in enumerate((TUNED, WORSE))

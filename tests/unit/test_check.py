@@ -6,11 +6,11 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from fakes import FACT_COUNT, FakeEngine, card_for, fact_set, factory_of, never, write_model
+from two_models import relative
 from typer.main import get_command
 
 from sftbench.checkpoints.digest import checkpoint_digest
@@ -58,7 +58,7 @@ def wanted(request_: Request, tmp_path: Path) -> CheckRequest:
         budget=600.0,
         facts=str(tmp_path / "facts.parquet"),
         mastery=str(tmp_path / "card.parquet"),
-        percents=(Decimal(10), Decimal(20)),
+        restored=relative(10, 20),
         prompt=PROMPTS["paper"],
     )
 
@@ -94,11 +94,11 @@ def test_a_slow_model_is_said_to_need_more_than_is_left(
     slow = budget.Speed(fact=10.0, read=0.0, scalars=0)
     monkeypatch.setattr("sftbench.compare.check.measure", lambda *_: slow)
     told: list[str] = []
-    run_check(replace(wanted, budget=1200.0, percents=()), factory_of(FakeEngine()), told.append)
+    run_check(replace(wanted, budget=1200.0, restored=()), factory_of(FakeEngine()), told.append)
     assert told[3].endswith("are asked of 2 models, in about 13.3 min.")
     assert "all 40 levelled facts" in told[3]
     told.clear()
-    short = replace(wanted, budget=302.0, percents=(), out=wanted.out.with_name("short"))
+    short = replace(wanted, budget=302.0, restored=(), out=wanted.out.with_name("short"))
     run_check(short, factory_of(FakeEngine()), told.append)
     assert "20 of 40 levelled facts" in told[3]
     assert told[3].endswith(
@@ -243,7 +243,7 @@ def test_the_verdict_says_what_noise_of_its_size_does(wanted: CheckRequest) -> N
 
 
 def test_no_restore_and_no_loss_are_said(wanted: CheckRequest, tmp_path: Path) -> None:
-    unrestored = run_check(replace(wanted, percents=()), factory_of(FakeEngine()), lambda _: None)
+    unrestored = run_check(replace(wanted, restored=()), factory_of(FakeEngine()), lambda _: None)
     assert sentences(unrestored.compared.summary)[-1].startswith("No restore was tried")
     models = replace(wanted.models, tuned=wanted.models.base)
     same = replace(wanted, models=models, out=tmp_path / "same")
@@ -253,7 +253,7 @@ def test_no_restore_and_no_loss_are_said(wanted: CheckRequest, tmp_path: Path) -
 
 
 def test_only_percentages_that_healed_are_offered(wanted: CheckRequest) -> None:
-    request = replace(wanted, percents=(Decimal("0.1"), Decimal("12.5")))
+    request = replace(wanted, restored=relative(0.1, 12.5))
     checked = run_check(request, factory_of(FakeEngine()), lambda _: None)
     assert "--percent 12.5 " in dict(checked.next_steps)["a restored model"]
 

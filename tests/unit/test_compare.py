@@ -109,7 +109,7 @@ def test_a_fine_tune_that_changed_nothing_is_said(request_: Request, tmp_path: P
     same = write_model(tmp_path / "same", BASE, rope_theta=5.0)
     told: list[str] = []
     found = run(
-        replace(request_, tuned=same, percents=()), factory_of(FakeEngine()), told.append
+        replace(request_, tuned=same, restored=()), factory_of(FakeEngine()), told.append
     ).summary
     assert told == list(found.warnings)
     assert [text.split(":")[0].split(";")[0] for text in told] == [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
 from fakes import FakeEngine, factory_of, never
+from two_models import relative
 
 from sftbench.compare.plan import other_batch
 from sftbench.compare.request import Request
@@ -123,7 +123,7 @@ def test_every_share_has_its_interval_and_every_pair_its_test(compared: Compared
 
 
 def test_the_levels_of_the_base_are_held_against_its_own_draws(request_: Request) -> None:
-    found = run(replace(request_, percents=(Decimal(10),)), factory_of(FakeEngine())).summary.noise
+    found = run(replace(request_, restored=relative(10)), factory_of(FakeEngine())).summary.noise
     assert found is not None
     assert found.mastery is not None
     assert found.mastery.facts == 40

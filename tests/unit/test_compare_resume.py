@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import polars as pl
 import pytest
 from fakes import FakeEngine, factory_of, never
+from two_models import relative
 
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.request import Request
@@ -31,7 +31,7 @@ def test_a_second_run_asks_nothing(compared: Compared, request_: Request) -> Non
 
 def test_further_percentages_join_the_folder(compared: Compared, request_: Request) -> None:
     engine = FakeEngine()
-    more = run(replace(request_, percents=(Decimal(10), Decimal(100))), factory_of(engine))
+    more = run(replace(request_, restored=relative(10, 100)), factory_of(engine))
     assert engine.loads == 1
     assert more.summary.variants[:3] == compared.summary.variants[:3]
     assert more.summary.variants[3].percent == 100

@@ -135,7 +135,7 @@ def test_other_ends_of_text_have_an_engine_of_their_own(request_: Request) -> No
 
 def test_a_resumed_run_makes_only_the_engine_that_it_needs(request_: Request) -> None:
     write_tokenizer(request_.tuned, more=["word"])
-    run(replace(request_, percents=()), Workshop())
+    run(replace(request_, restored=()), Workshop())
     workshop = Workshop()
     run(request_, workshop)
     assert [(name, engine.loads) for name, engine in workshop.made] == [("tuned", 2)]

@@ -5,7 +5,7 @@ from importlib import metadata
 import pytest
 
 from sftbench.harness.vllm import repair_version
-from sftbench.harness.wrapper import _names_vllm, arguments
+from sftbench.harness.wrapper import _model_of, arguments
 
 pytestmark = pytest.mark.unit
 
@@ -13,25 +13,27 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (["--model", "vllm"], True),
-        (["run", "--tasks", "a", "-M", "vllm"], True),
-        (["--model=vllm"], True),
-        (["--model", "hf"], False),
-        (["--tasks", "vllm"], False),
-        ([], False),
+        (["--model", "vllm"], "vllm"),
+        (["run", "--tasks", "a", "-M", "sftbench-vllm"], "sftbench-vllm"),
+        (["--model=vllm"], "vllm"),
+        (["--model", "hf", "--model", "vllm"], "vllm"),
+        (["--model", "hf"], "hf"),
+        (["--tasks", "vllm"], None),
+        ([], None),
     ],
 )
-def test_vllm_is_prepared_only_where_it_is_asked_for(args, named):
-    assert _names_vllm(args) is named
+def test_the_model_that_is_asked_for(args, named):
+    assert _model_of(args) == named
 
 
 def test_a_configuration_file_may_name_it(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("model: vllm\ntasks: [a]\n")
-    assert _names_vllm(["--config", str(file)])
+    assert _model_of(["--config", str(file)]) == "vllm"
+    assert _model_of(["--config", str(file), "--model", "hf"]) == "hf"
     assert arguments(["--config", str(file)])[2] == "--include_path"
     file.write_text("model: hf\ninclude_path: [b]\n")
-    assert not _names_vllm(["--config", str(file)])
+    assert _model_of(["--config", str(file)]) == "hf"
     assert arguments(["--config", str(file)]) == ["--config", str(file)]
 
 

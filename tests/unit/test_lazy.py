@@ -1,12 +1,13 @@
 """Weights made one tensor at a time: held, from a folder, and made again from plain JSON."""
 
 import json
+import time
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from sftbench.checkpoints.lazy import Folder, Held, weights_of
+from sftbench.checkpoints.lazy import Folder, Held, ahead, weights_of
 from sftbench.checkpoints.weights import read_tensors
 from sftbench.common.errors import SftbenchError
 
@@ -80,3 +81,32 @@ def test_an_unknown_origin_is_refused(origin):
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(SftbenchError, match="no weights"):
         Folder(tmp_path).shapes()
+
+
+def test_tensors_made_ahead_come_in_order_and_only_a_few_wait():
+    made = []
+
+    def make(name):
+        made.append(name)
+        time.sleep(0.01 if name in ("b", "d") else 0)
+        return TENSORS["model.a"]
+
+    stream = ahead("abcdefgh", make)
+    assert [next(stream)[0] for _ in range(3)] == ["a", "b", "c"]
+    time.sleep(0.05)
+    assert sorted(made) == ["a", "b", "c", "d", "e"]
+    stream.close()
+    assert len(made) == 5
+    assert [name for name, _ in ahead("abcdefgh", make, most=3)] == list("abcdefgh")
+
+
+def test_a_tensor_that_cannot_be_made_is_said_where_it_would_come():
+    def make(name):
+        if name == "b":
+            raise SftbenchError("broken", where=name)
+        return TENSORS["model.a"]
+
+    stream = ahead("abc", make)
+    assert next(stream)[0] == "a"
+    with pytest.raises(SftbenchError, match="b: broken"):
+        next(stream)

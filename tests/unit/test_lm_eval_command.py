@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
+import sftbench
 from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
 from sftbench.harness import wrapper
@@ -38,7 +41,37 @@ def test_the_wrapper_hands_its_arguments_to_lm_eval(monkeypatch):
     given = ["lm_eval", "--tasks", "sft_knowledge", "--limit", "3"]
     assert seen == [[*given, "--include_path", str(tasks_path())]]
     assert sys.argv is before
-    assert {"sftbench", "hf", "vllm"} <= set(model_registry.keys())
+    assert {*wrapper.MODELS, "hf", "vllm"} <= set(model_registry.keys())
+
+
+def test_later_lm_evals_find_the_same_models():
+    pyproject = Path(sftbench.__file__).parents[1] / "pyproject.toml"
+    groups = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["entry-points"]
+    assert groups["lm_eval.models"] == wrapper.MODELS
+
+
+@pytest.mark.parametrize(("model", "ours"), [("vllm", [False]), ("sftbench-vllm", [True])])
+def test_vllm_is_prepared_for_both_its_models(model, ours, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(wrapper, "_prepare_vllm", lambda ours: prepared.append(ours))
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: None)
+    wrapper.run(["--tasks", "sft_knowledge", "--model", model])
+    assert prepared == ours
+
+
+def test_the_results_of_a_variant_are_filed_under_its_name(monkeypatch):
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+
+    found = []
+
+    def tell():
+        args = ({"tuned": "a/mine", "percent": 5}, {"pretrained": "b"}, "pretrained=c")
+        found.extend(map(GeneralConfigTracker._get_model_name, args))
+
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", tell)
+    wrapper.run(["--tasks", "sft_knowledge", "--model", "sftbench-hf"])
+    assert found == ["mine__tuned+restore-relative-5pct", "b", "c"]
+    assert GeneralConfigTracker._get_model_name({"tuned": "a/mine", "percent": 5}) is None
 
 
 @pytest.mark.parametrize("form", ["pretrained={},dtype=float32", '{{"pretrained": "{}"}}'])

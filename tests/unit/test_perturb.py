@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sftbench.checkpoints.perturb import perturbed
+from sftbench.checkpoints.perturb import Perturbed
 from sftbench.checkpoints.update import HEAD, is_tied, update_norm
 from sftbench.common.errors import SftbenchError
 
@@ -27,6 +27,12 @@ def model(seed, *, head=False, vocabulary=12, like=None, dtype=torch.float32):
     if like is not None:
         tensors = {name: like[name].float() + 0.01 * one for name, one in tensors.items()}
     return {name: tensor.to(dtype) for name, tensor in tensors.items()}
+
+
+def perturbed(*args, **options):
+    """Return all tensors of a random change, and the record of it."""
+    made = Perturbed(*args, **options)
+    return dict(made.items()), made.perturbation
 
 
 def distance(one, other):

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from sftbench.analysis.summary import RelationBaseline, RelationOutcome, TaskResult
-from sftbench.checkpoints.variants import Base, Restored, Tuned, Variant
+from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.variants import Base, Tuned, Variant
 from sftbench.compare.summarise import (
     Answered,
     baseline_results,

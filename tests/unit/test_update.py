@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from two_models import pair_of, restored
 
-from sftbench.checkpoints.restore import rank
-from sftbench.checkpoints.update import pair_notes, update_norm
+from sftbench.checkpoints.update import pair_notes, shared_names, update_norm
 from sftbench.checkpoints.vocabulary import vocabulary_change
 from sftbench.common.errors import SftbenchError
 
@@ -19,8 +18,13 @@ pytestmark = pytest.mark.unit
 
 def error_of(base, tuned):
     with pytest.raises(SftbenchError) as error:
-        rank(base, tuned, where=("B", "T"))
+        shared_names(base, tuned, where=("B", "T"))
     return error.value
+
+
+def whole_restore(base, tuned):
+    ((planned, result),) = restored(pair_of(base, tuned), "relative,100%")
+    return result, planned.report
 
 
 def test_other_names():
@@ -41,30 +45,6 @@ def test_other_shapes():
     )
 
 
-def test_nan_weights():
-    good = {"layers.w": torch.ones(2)}
-    bad = {"layers.w": torch.tensor([1.0, math.nan])}
-    assert str(error_of(good, bad)).startswith(
-        "T: the tensor layers.w holds 1 NaN or infinite scalar\n"
-    )
-    assert error_of(bad, good).where == "B"
-
-
-def test_no_blocks():
-    error = error_of({"h.0.w": torch.ones(1)}, {"h.0.w": torch.ones(1)})
-    assert error.what == 'no tensor has "layers" in its name, so there is nothing to rank'
-
-
-def test_quantised_blocks():
-    error = error_of({"layers.w": torch.ones(1)}, {"layers.w": torch.ones(1, dtype=torch.int8)})
-    assert error.what == "the tensor layers.w holds torch.int8, not floats"
-
-
-def test_an_overflowing_change():
-    error = error_of({"layers.w": torch.zeros(1)}, {"layers.w": torch.full((1,), 3e38)})
-    assert error.what == "a relative change overflows fp32: the weights have diverged"
-
-
 class TestTiedHead:
     EMBEDDING = torch.tensor([[1.0, 2.0]])
 
@@ -77,19 +57,19 @@ class TestTiedHead:
 
     def test_stored_by_base_only(self):
         base = self.model(0, head=self.EMBEDDING)
-        result, report = rank(base, self.model(1)).apply(Decimal(100))
+        result, report = whole_restore(base, self.model(1))
         assert "lm_head.weight" not in result
         assert report.region == 2
 
     def test_stored_by_tuned_only_stays_as_tuned_has_it(self):
         tuned = self.model(1, head=self.EMBEDDING + 1)
-        result, _ = rank(self.model(0), tuned).apply(Decimal(100))
+        result, _ = whole_restore(self.model(0), tuned)
         assert torch.equal(result["lm_head.weight"], self.EMBEDDING + 1)
         assert torch.equal(result["model.embed_tokens.weight"], self.EMBEDDING + 1)
 
     def test_a_head_of_its_own_on_one_side_is_handled_and_said(self):
         tuned = self.model(1, head=self.EMBEDDING)
-        result, report = rank(self.model(0), tuned).apply(Decimal(100))
+        result, report = whole_restore(self.model(0), tuned)
         assert torch.equal(result["lm_head.weight"], self.EMBEDDING)
         assert not report.equals_base
         assert pair_notes(self.model(0), tuned) == [
@@ -105,8 +85,8 @@ class TestTiedHead:
         assert update_norm(tuned, self.model(0)) == pytest.approx(math.sqrt(18))
 
     def test_only_the_head_tells_a_full_restore_from_the_base(self):
-        untied = rank(self.model(0), self.model(0, head=self.EMBEDDING + 1)).apply(Decimal(100))[1]
-        tied = rank(self.model(0), self.model(0, head=self.EMBEDDING)).apply(Decimal(100))[1]
+        _, untied = whole_restore(self.model(0), self.model(0, head=self.EMBEDDING + 1))
+        _, tied = whole_restore(self.model(0), self.model(0, head=self.EMBEDDING))
         assert (untied.equals_base, tied.equals_base) == (False, True)
 
     def test_a_head_without_an_embedding_to_tie_it_to_is_a_difference(self):
@@ -150,14 +130,14 @@ class TestResizedVocabulary:
     @pytest.mark.parametrize(("before", "after"), [(5, 7), (7, 5)])
     def test_the_blocks_are_restored_and_the_tuned_rows_stay(self, before, after, head):
         base, tuned = self.model(before, head=head), self.model(after, 1.0, head=head)
-        result, report = rank(base, tuned).apply(Decimal(100))
+        result, report = whole_restore(base, tuned)
         assert torch.equal(result[self.BLOCK], base[self.BLOCK])
         for name in base.keys() - {self.BLOCK}:
             assert torch.equal(result[name], tuned[name])
         assert (report.region, report.equals_base) == (12, False)
 
     def test_a_full_restore_is_not_the_base_though_all_common_rows_are(self):
-        _, report = rank(self.model(5), self.model(7)).apply(Decimal(100))
+        _, report = whole_restore(self.model(5), self.model(7))
         assert not report.equals_base
 
     @pytest.mark.parametrize(("before", "after"), [(5, 7), (7, 5)])

@@ -8,6 +8,7 @@ const INK = "var(--ink)", SOFT = "var(--soft)", RULE = "var(--rule)", PAPER = "v
 const LOST = "var(--lost)", GAINED = "var(--gained)";
 
 const whole = (value) => value.toFixed(0);
+const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const tenth = (value) => `${value.toFixed(1)} %`;
 const frame = (chart) => ({
   width: chart.clientWidth,
@@ -107,6 +108,15 @@ function outcomes(chart) {
   });
 }
 
+// Points with room for a figure, the last first: close to each other, some have none.
+function spaced(points, across) {
+  const kept = points.slice(-1);
+  for (const row of points.slice(0, -1).reverse()) {
+    if (across(kept[0]) - across(row) >= 25) kept.unshift(row);
+  }
+  return kept;
+}
+
 // The restore curve: what comes back of the lost against what stays of the gained.
 function restore(chart) {
   const rows = data.restore[chart.dataset.domain];
@@ -115,14 +125,6 @@ function restore(chart) {
   const across = (at) => Math.sqrt(at / most) * (size.width - size.left - size.right - 2 * size.inset);
   const base = rows.some((row) => row.retention !== null) ? [100] : [];
   const limited = rows.filter((row) => row.low !== null);
-  // Close to each other, percentages leave room for the figures of some only; the table has all.
-  const spaced = (points) => {
-    const kept = points.slice(-1);
-    for (const row of points.slice(0, -1).reverse()) {
-      if (across(kept[0].percent) - across(row.percent) >= 25) kept.unshift(row);
-    }
-    return kept;
-  };
   const line = (measure, other, colour) => {
     const points = rows.filter((row) => row[measure] !== null);
     const at = { x: "percent", y: measure };
@@ -137,7 +139,7 @@ function restore(chart) {
       if (measure !== "retention" || row.low === null || Math.abs(end - row.retention) < 4) return 0;
       return row === points.at(-1) ? -11 : 11;
     };
-    const figures = (where, options) => [-11, 0, 11].map((dx) => Plot.text(spaced(points).filter((row) => side(row) === where && shift(row) === dx), {
+    const figures = (where, options) => [-11, 0, 11].map((dx) => Plot.text(spaced(points, (row) => across(row.percent)).filter((row) => side(row) === where && shift(row) === dx), {
       ...at, text: (row) => whole(row[measure]), fill: colour, stroke: PAPER, strokeWidth: 4, fontWeight: 600, dx, ...options,
     }));
     return {
@@ -165,6 +167,131 @@ function restore(chart) {
       Plot.tip(rows, Plot.pointerX({
         x: "percent", y: (row) => row.retention ?? row.preserved, ...tip,
         title: (row) => [row.name, row.retention === null ? null : `retention ${tenth(row.retention)}`, row.low === null ? null : `95 % interval ${row.low.toFixed(1)} to ${tenth(row.high)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
+      })),
+    ],
+  });
+}
+
+// Series of restores by what they have in common: a colour and a shape each.
+const SERIES = {
+  colours: [INK, ...[2, 3, 4, 5, 6].map((number) => `var(--series-${number})`)],
+  shapes: ["circle", "square", "triangle", "diamond", "star", "wye", "cross"],
+};
+
+function seriesOf(rows) {
+  const names = [...new Set(rows.map((row) => row.series).filter(Boolean))];
+  return names.map((name, place) => ({
+    name,
+    // What departs from the plain criterion stands in a line of its own, cut where it is long.
+    lines: name.split(/ (?=\()/).map((line) => cut(line, 18)),
+    colour: SERIES.colours[place % SERIES.colours.length],
+    shape: SERIES.shapes[place % SERIES.shapes.length],
+    // Every series starts from the tuned model.
+    rows: rows.filter((row) => row.series === name || row.series === ""),
+  }));
+}
+
+// Sets points that would hide each other side by side; null where there is no room for that.
+function spread(series, across) {
+  const apart = (step) => {
+    const at = series.flatMap((one, place) => one.rows.filter((row) => row.series).map((row) => ({
+      place, x: across(row.removed) + (place - (series.length - 1) / 2) * step,
+    }))).sort((a, b) => a.x - b.x);
+    return at.every((one, i) => i === 0 || one.place === at[i - 1].place || one.x - at[i - 1].x >= 4.5);
+  };
+  const step = [0, 5, 6, 7, 8].find((one) => one * (series.length - 1) <= 32 && apart(one));
+  return step === undefined ? null : (place) => (place - (series.length - 1) / 2) * step;
+}
+
+// Moves labels apart, each as little as the others allow: [{ at, size }] gets `y`.
+function dodge(labels, top, bottom) {
+  labels.sort((a, b) => a.at - b.at);
+  let edge = top;
+  for (const one of labels) {
+    one.y = Math.max(one.at, edge + one.size / 2);
+    edge = one.y + one.size / 2;
+  }
+  edge = bottom;
+  for (const one of labels.toReversed()) {
+    one.y = Math.min(one.y, edge - one.size / 2);
+    edge = one.y - one.size / 2;
+  }
+  return labels;
+}
+
+// Criteria at equal removed norm: retention above, what stays of the gains below.
+function criteria(chart) {
+  const all = Object.values(data.criteria).flat();
+  const rows = data.criteria[chart.dataset.domain];
+  const series = seriesOf(rows);
+  const longest = Math.max(5, ...series.flatMap((one) => one.lines.map((line) => line.length)));
+  const size = { width: chart.clientWidth, left: 30, right: Math.min(20 + 6.4 * longest, 0.4 * chart.clientWidth) };
+  const most = Math.ceil(Math.max(...all.map((row) => row.removed))) || 100;
+  const across = (at) => (at / most) * (size.width - size.left - size.right - 2 * INSET);
+  const shift = spread(series, across);
+  const panels = [
+    { measure: "retention", title: "retention (mean over levels), %", height: 246, bounds: shift !== null },
+    { measure: "preserved", title: "gains preserved, %", height: 224, bounds: false },
+  ].filter((panel) => rows.some((row) => row[panel.measure] !== null));
+  const box = document.createElement("div");
+  panels.forEach((panel, place) => box.append(criteriaPanel(chart, {
+    ...panel, series, size, most, across, shift: shift ?? (() => 0), last: place === panels.length - 1,
+    values: all.flatMap((row) => [row[panel.measure], panel.bounds ? row.low : null]).filter((one) => one !== null),
+    tuned: rows.find((row) => row.series === ""),
+  })));
+  return box;
+}
+
+const INSET = 10;
+
+function criteriaPanel(chart, panel) {
+  const { measure, series, size, most, height } = panel;
+  const top = 34, bottom = panel.last ? 56 : 10;
+  const least = Math.max(0, Math.min(80, 10 * Math.floor((Math.min(...panel.values) - 2) / 10)));
+  const ticks = d3.ticks(least, 100, 4);
+  const down = (value) => top + ((100 - value) / (100 - least)) * (height - top - bottom);
+  const place = (pixels) => 100 - ((pixels - top) / (height - top - bottom)) * (100 - least);
+  const per = most / panel.across(most);
+  // A series keeps its distance from the others at every point but the tuned model's.
+  const lines = series.map((one, number) => ({
+    ...one,
+    points: one.rows.filter((row) => row[measure] !== null).map((row) => ({
+      ...row, x: row.removed + (row.series ? panel.shift(number) * per : 0),
+    })),
+  })).filter((one) => one.points.some((row) => row.series));
+  lines.forEach((one) => one.points.sort((a, b) => a.removed - b.removed));
+  const ends = lines.map((one) => ({ ...one, end: one.points.at(-1), size: 14 * one.lines.length }));
+  const base = measure === "retention" ? [{ lines: ["base"], colour: INK, size: 14, end: null, at: down(100) }] : [];
+  const labels = dodge([...base, ...ends.map((one) => ({ ...one, at: down(one.end[measure]) }))], top - 8, height - bottom + 8);
+  // A single line has room for figures; several have the table.
+  const figures = lines.length === 1 ? spaced(lines[0].points.filter((row) => row.series || measure === "retention"), (row) => panel.across(row.x)) : [];
+  const limited = [panel.tuned].filter((row) => panel.bounds && row.low !== null);
+  const dots = lines.flatMap((one) => one.points.filter((row) => row.series));
+  return Plot.plot({
+    ...frame(chart), ariaLabel: `${chart.dataset.label}: ${measure}`,
+    height, marginLeft: size.left, marginRight: size.right, marginTop: top, marginBottom: bottom,
+    x: { domain: [0, most], inset: INSET },
+    y: { domain: [least, 100] },
+    symbol: { type: "identity" },
+    marks: [
+      Plot.ruleY(ticks, { stroke: RULE, strokeWidth: (at) => (at === least ? 1.25 : 0.6) }),
+      percentAxis("y", { ticks }),
+      Plot.text([panel.title], { frameAnchor: "top-left", textAnchor: "start", dx: -size.left, dy: -26, fill: SOFT }),
+      Plot.axisX({ ticks: d3.ticks(0, most, size.width < 380 ? 3 : 5), tickSize: 4, label: null, fill: SOFT, lineHeight: 1.35, tickFormat: (at) => (!panel.last ? "" : at === 0 ? "0\ntuned" : String(at)) }),
+      ...(panel.last ? [Plot.text(["removed norm, % of the update's"], { frameAnchor: "bottom-right", textAnchor: "end", dy: 50, fill: SOFT })] : []),
+      Plot.ruleY(base.length ? [100] : [], { stroke: INK, strokeDasharray: "2 3" }),
+      Plot.ruleY([panel.tuned[measure]].filter((one) => one !== null && measure === "retention"), { stroke: SOFT, strokeDasharray: "1 4" }),
+      Plot.ruleX(limited, { x: 0, y1: "low", y2: "high", stroke: INK, strokeWidth: 1.5, strokeOpacity: 0.4 }),
+      ...(panel.bounds ? lines.map((one) => Plot.ruleX(one.points.filter((row) => row.series && row.low !== null), { x: "x", y1: "low", y2: "high", stroke: one.colour, strokeWidth: 1.5, strokeOpacity: 0.4 })) : []),
+      Plot.link(labels.filter((one) => one.end), { x1: (one) => one.end.x, x2: most + per * (INSET + 2), y1: (one) => one.end[measure], y2: (one) => place(one.y), stroke: (one) => one.colour, strokeWidth: 0.75, strokeOpacity: 0.45 }),
+      ...lines.map((one) => Plot.line(one.points, { x: "x", y: measure, stroke: one.colour, strokeWidth: 1.75 })),
+      ...lines.map((one) => Plot.dot(one.points.filter((row) => row.series), { x: "x", y: measure, r: 4, symbol: () => one.shape, fill: one.colour, stroke: PAPER })),
+      Plot.dot([panel.tuned].filter((row) => row[measure] !== null), { x: 0, y: measure, r: 4, fill: PAPER, stroke: INK, strokeWidth: 1.5 }),
+      Plot.text(figures, { x: "x", y: measure, text: (row) => whole(row[measure]), dy: -12, fill: INK, stroke: PAPER, strokeWidth: 4, fontWeight: 600 }),
+      Plot.text(labels, { x: most, y: (one) => place(one.y), text: (one) => one.lines.join("\n"), lineHeight: 1.1, dx: INSET + 4, textAnchor: "start", fill: (one) => one.colour }),
+      Plot.tip(dots, Plot.pointer({
+        x: "x", y: measure, ...tip,
+        title: (row) => [row.name, `removed norm ${tenth(row.removed)}`, row.retention === null ? null : `retention ${tenth(row.retention)}`, row.low === null ? null : `95 % interval ${row.low.toFixed(1)} to ${tenth(row.high)}`, row.preserved === null ? null : `gains preserved ${tenth(row.preserved)}`].filter(Boolean).join("\n"),
       })),
     ],
   });
@@ -215,15 +342,39 @@ function tasks(chart) {
   const y = [Math.max(0, Math.min(75, 25 * Math.floor(lowest / 25))), 100];
   const across = (size.width - size.left - size.right) / (x[1] - x[0]);
   const up = (size.height - size.top - size.bottom) / (y[1] - y[0]);
-  // Names go to base, tuned and the largest restore first, and to others where there is room.
+  const series = seriesOf(rows);
+  const several = series.length > 1;
+  const colours = new Map(series.map((one) => [one.name, several ? one.colour : INK]));
+  const colour = (row) => colours.get(row.series) ?? INK;
+  const name = (row) => {
+    if (!row.series) return row.name;
+    return several ? row.series : row.restored === null ? row.name : `${row.restored} %`;
+  };
+  // Names go to base, tuned and the largest restore first, and to others where there is room; of
+  // several series, each has its name once, above or below its last points.
+  const ends = series.flatMap((one) => {
+    const last = one.rows.filter((row) => row.name === one.rows.at(-1).name).sort((a, b) => b.kept - a.kept);
+    return [{ ...last[0], dy: -13 }, { ...last.at(-1), dy: 14 }];
+  });
+  const plain = (row) => ({ ...row, dy: row.name === "tuned" ? 14 : -13 });
+  const restored = several ? ends : rows.filter((row) => row.series).reverse().map(plain);
   const named = [];
-  const order = [...rows.filter((row) => row.restored === null), ...rows.filter((row) => row.restored !== null).reverse()];
-  for (const row of order) {
+  for (const row of [...rows.filter((one) => !one.series).map(plain), ...restored]) {
+    const wide = (other) => Math.max(44, 3.1 * (name(row).length + name(other).length) + 8);
+    const high = (other) => Math.abs((other.kept - row.kept) * up - (several ? other.dy - row.dy : 0));
     const clash = named.some((other) =>
-      Math.abs(other.value - row.value) * across < 44 && Math.abs(other.kept - row.kept) * up < 16);
+      (several && row.series && other.series === row.series) || (Math.abs(other.value - row.value) * across < wide(other) && high(other) < 16));
     if (!clash) named.push(row);
   }
-  const plain = { stroke: PAPER, strokeWidth: 4, fill: INK };
+  // A name keeps within the picture.
+  const anchor = (row) => {
+    const half = 3.1 * name(row).length;
+    const at = size.left + (row.value - x[0]) * across;
+    return at < half ? "start" : at > size.width - half ? "end" : "middle";
+  };
+  const names = [-13, 14].flatMap((dy) => ["start", "middle", "end"].map((textAnchor) => Plot.text(named.filter((row) => row.dy === dy && anchor(row) === textAnchor), {
+    x: "value", y: "kept", text: name, dy, textAnchor, stroke: PAPER, strokeWidth: 4, fill: colour,
+  })));
   const isBase = (row) => row.name === "base";
   return Plot.plot({
     ...frame(chart), height: size.height, marginLeft: size.left, marginRight: size.right, marginTop: size.top, marginBottom: size.bottom,
@@ -234,11 +385,10 @@ function tasks(chart) {
       Plot.ruleY(GRID.filter((at) => at >= y[0]), { stroke: RULE, strokeWidth: (at) => (at === y[0] ? 1.25 : 0.6) }),
       percentAxis("y", { ticks: GRID.filter((at) => at >= y[0]) }),
       Plot.axisX({ ticks: 4, tickSize: 4, fill: SOFT, label: chart.dataset.task, labelAnchor: "center", labelArrow: "none" }),
-      Plot.line(rows.filter((row) => !isBase(row)), { x: "value", y: "kept", z: "domain", stroke: SOFT, strokeWidth: 1 }),
+      ...series.map((one) => Plot.line(one.rows.filter((row) => !isBase(row)), { x: "value", y: "kept", z: "domain", stroke: several ? one.colour : SOFT, strokeWidth: 1 })),
       Plot.ruleY(rows.filter((row) => row.stderr !== null), { y: "kept", x1: (row) => row.value - row.stderr, x2: (row) => row.value + row.stderr, stroke: INK, strokeOpacity: 0.4 }),
-      Plot.dot(rows, { x: "value", y: "kept", symbol: (row) => (row.domain === "in" ? "circle" : "diamond2"), r: 4.5, fill: (row) => (isBase(row) ? PAPER : INK), stroke: (row) => (isBase(row) ? INK : PAPER) }),
-      Plot.text(named.filter((row) => row.name !== "tuned"), { x: "value", y: "kept", text: (row) => (row.restored === null ? row.name : `${row.restored} %`), dy: -13, ...plain }),
-      Plot.text(named.filter((row) => row.name === "tuned"), { x: "value", y: "kept", text: "name", dy: 14, ...plain }),
+      Plot.dot(rows, { x: "value", y: "kept", symbol: (row) => (row.domain === "in" ? "circle" : "diamond2"), r: 4.5, fill: (row) => (isBase(row) ? PAPER : colour(row)), stroke: (row) => (isBase(row) ? INK : PAPER) }),
+      ...names,
       Plot.tip(rows, Plot.pointer({
         x: "value", y: "kept", ...tip,
         title: (row) => `${row.name}, ${row.domain === "in" ? "in-domain" : "out-of-domain"}\n${chart.dataset.task} ${row.value.toPrecision(4)}\nretention ${tenth(row.kept)}`,
@@ -259,8 +409,10 @@ function forgetting(chart) {
   const draws = rows.flatMap((row) => row.draws.map((value) => ({ name: row.name, value })));
   const colour = (row) => (row.kind === "noise" ? SOFT : INK);
   const figure = (row) => row.value.toFixed(1) + (row.low === null ? "" : ` [${whole(row.low)}, ${whole(row.high)}]`);
-  const label = (row) => (row.kind === "noise" ? row.name.replace(" (", "\n(") : row.name);
-  const left = 104, right = 104;
+  const label = (row) => row.name.split(/ (?=\()/).map((line) => cut(line, 22)).join("\n");
+  const variants = rows.filter((row) => row.kind !== "noise");
+  const longest = Math.max(...variants.flatMap((row) => label(row).split("\n").map((line) => line.length)));
+  const left = Math.max(104, 7 * longest), right = 104;
   const drawn = rows.filter((row) => row.low !== null);
   return Plot.plot({
     ...frame(chart), height: 34 * rows.length + 34, marginLeft: left, marginRight: right, marginTop: 6, marginBottom: 26,
@@ -283,7 +435,7 @@ function forgetting(chart) {
   });
 }
 
-const DRAW = { levels, outcomes, forgetting, restore, relations, tasks };
+const DRAW = { levels, outcomes, forgetting, restore, criteria, relations, tasks };
 
 function draw(chart) {
   const width = chart.clientWidth;
