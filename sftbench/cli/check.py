@@ -23,7 +23,9 @@ def check(
     tuned_revision: Annotated[str | None, typer.Option(help="Of a tuned model on the hub.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder, resumed if it is there [check-NAME]."),
+        typer.Option(
+            "--output", "-o", help="Folder, resumed if it is there (default: check-NAME)."
+        ),
     ] = None,
     budget: Annotated[str, typer.Option(help="Time it may take: 90s, 10m, 1h30m.")] = "10m",
     facts: Annotated[
@@ -63,7 +65,7 @@ def check(
     engine_options: EngineOptions = None,
     dtype: Dtype = "float32",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Prompts in one batch [hf: 16, vllm: 256].")
+        int | None, typer.Option(min=1, help="Prompts in one batch (default: hf: 16, vllm: 256).")
     ] = None,
 ) -> None:
     """Say in a few sentences what a fine-tune did to what its base knows, in the time there is."""

@@ -57,7 +57,7 @@ def compare(
         typer.Option(
             "--auto",
             help="Choose one of the restores on a quarter of the facts, which is not scored "
-            "[of relative, absolute and interpolation at 20, 40 and 60 % of the norm].",
+            "(default: of relative, absolute and interpolation, at 20, 40 and 60 % of the norm).",
         ),
     ] = False,
     auto_task: Annotated[
@@ -97,7 +97,7 @@ def compare(
     engine_options: EngineOptions = None,
     dtype: Dtype = "float32",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Prompts in one batch [hf: 16, vllm: 256].")
+        int | None, typer.Option(min=1, help="Prompts in one batch (default: hf: 16, vllm: 256).")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Ask so many facts, balanced over level and domain.")

@@ -29,16 +29,16 @@ def finetune(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Facts to train on [240].")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides draw and order [0].")] = None,
-    domain: Annotated[str | None, typer.Option(help="Relations: in or out [in].")] = None,
-    prompt: Annotated[str | None, typer.Option(help="paper or fewshot [paper].")] = None,
-    loss: Annotated[str | None, typer.Option(help="answer or full [answer].")] = None,
+    domain: Annotated[str | None, typer.Option(help="Relations: in or out (default: in).")] = None,
+    prompt: Annotated[str | None, typer.Option(help="paper or fewshot (default: paper).")] = None,
+    loss: Annotated[str | None, typer.Option(help="answer or full (default: answer).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Facts in a step [8].")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the facts [1].")] = None,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", "--lr", help="Its peak [1e-5].")
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="cosine, linear or constant [cosine].")
+        str | None, typer.Option(help="cosine, linear or constant (default: cosine).")
     ] = None,
     warmup: Annotated[
         float | None, typer.Option(help="Share of the steps the rate rises in [0].")
@@ -51,7 +51,7 @@ def finetune(
         bool | None, typer.Option(help="Less memory, more time, same result.")
     ] = None,
     save_dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16 [float32].")
+        str | None, typer.Option(help="float32, bfloat16 or float16 (default: float32).")
     ] = None,
 ) -> None:
     """Tune a base on facts of one mastery level, or of all; the paper's recipe is the default.

@@ -11,7 +11,8 @@ import typer
 def rescore(
     result: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to make [RESULT-rescored].")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to make (default: RESULT-rescored)."),
     ] = None,
     matching: Annotated[
         Literal["words", "strict-paper"] | None,

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from sftbench.checkpoints.lazy import Folder, Weights
+from sftbench.checkpoints.measure import require_finite_pair, require_finite_rows
 from sftbench.checkpoints.pairing import Pair
 from sftbench.checkpoints.perturb import PerturbedWeights
 from sftbench.checkpoints.planning import Planned, plan
@@ -31,12 +32,15 @@ class VariantWeights:
 
     @classmethod
     def open(cls, plan: Plan) -> VariantWeights:
-        """Lay both models side by side; only headers are read.
+        """Lay both models side by side, and read both once, before any engine is made.
 
         Raises:
-            SftbenchError: names or shapes differ.
+            SftbenchError: names or shapes differ, or a model holds NaN or infinity.
         """
-        return cls(plan, Pair.open(plan.base.path, plan.tuned.path))
+        pair = Pair.open(plan.base.path, plan.tuned.path)
+        require_finite_pair(pair, [name for name in pair.outside() if pair.is_float(name)])
+        require_finite_rows(pair)
+        return cls(plan, pair)
 
     @cached_property
     def update_norm(self) -> float:

@@ -198,6 +198,10 @@ def has_intervals(summary: Summary) -> bool:
     return any(one.macro_interval is not None for one in summary.tuned.domains)
 
 
+MOST_NAMED = 9
+"""Restores that a sentence names one by one; of more it says the range."""
+
+
 def headline(summary: Summary) -> str:
     """Return the result in one or two sentences: the verdict, and what restoring made of it."""
     return " ".join(one for one in (verdict(summary), restore_sentence(summary)) if one)
@@ -246,12 +250,33 @@ def restore_sentence(summary: Summary) -> str:
             f"retention (mean over levels) {_scores_of(summary.restored, scored)}."
         )
     chosen = chosen_of(summary)
+    others = [one for one in summary.restored if chosen is None or one.name != chosen.name]
+    if len(others) > MOST_NAMED:
+        return _many_restores(summary, others, scored)
     parts = [
         f"{group_label(those)}{' (chosen on facts that are not scored)' if is_chosen else ''}: "
         f"{_scores_of(those, scored)}"
         for is_chosen, those in _groups(summary.restored, chosen)
     ]
     said = f"Retention (mean over levels), {'; '.join(parts)}."
+    return said if chosen else f"{said} {no_repair_sentence(summary)}".strip()
+
+
+def _many_restores(summary: Summary, others: Sequence[VariantResult], scored: Sequence[str]) -> str:
+    """Return the range of the scores, and the chosen one's; each stands in tables and charts."""
+    chosen = chosen_of(summary)
+    of_chosen = (
+        f" The one chosen on facts that are not scored, {group_label([chosen])}: "
+        f"{_scores_of([chosen], scored)}."
+        if chosen
+        else ""
+    )
+    ranges = []
+    for domain in scored:
+        found = [result.retention.score for one in others if (result := one.domain(domain))]
+        scores = [score for score in found if score is not None]
+        ranges.append(f"{percent(min(scores))} to {percent(max(scores))} {DOMAIN_NAMES[domain]}")
+    said = f"{len(others)} restores: retention (mean over levels) {', '.join(ranges)}.{of_chosen}"
     return said if chosen else f"{said} {no_repair_sentence(summary)}".strip()
 
 

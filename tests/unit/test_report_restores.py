@@ -175,6 +175,14 @@ def test_the_headline_of_a_mixture_groups_sizes_and_picks_none() -> None:
     )
 
 
+def test_the_headline_of_many_restores_says_their_range() -> None:
+    many = [restored(f"random,{size}%norm", 0.6 + size / 100, 0.2) for size in range(1, 12)]
+    said = plain(words.restore_sentence(summary_of(*many)))
+    assert said.startswith("11 restores: retention (mean over levels) 61 % to 71 % in-domain, ")
+    few = plain(words.restore_sentence(summary_of(*many[: words.MOST_NAMED])))
+    assert few.startswith("Retention (mean over levels), random 1 / 2 / 3")
+
+
 def test_the_headline_says_which_restore_was_chosen_and_where_none_was() -> None:
     said = plain(words.restore_sentence(repaired()))
     assert said == (
