@@ -20,7 +20,7 @@ from sftbench.analysis.summary import (
 from sftbench.report.evidence import forgotten
 from sftbench.report.restores import bounds_of, criteria_curve, restore_curve, score_of
 from sftbench.report.rule_names import papers_alone, series_of
-from sftbench.report.words import label
+from sftbench.report.words import at_a_glance, label
 
 SCORED_LEVELS = (1, 2, 3, 4)
 TASKS_CHARTED = 6
@@ -131,8 +131,11 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def forgotten_bars(summary: Summary, domain: str) -> list[ForgottenBar]:
-    """Return what each variant and noise forgot in a domain; [] without noise."""
-    rows = forgotten(summary, domain)
+    """Return what each variant of `at_a_glance` and noise forgot in a domain; [] without noise."""
+    left_out = {label(one) for one in summary.variants} - {
+        label(one) for one in at_a_glance(summary)
+    }
+    rows = [row for row in forgotten(summary, domain) if row.name not in left_out]
     draws = tuple(100 * row.value for row in rows if row.kind == "draw")
     return [
         ForgottenBar(

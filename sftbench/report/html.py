@@ -155,6 +155,7 @@ def _template() -> jinja2.Template:
         "cell": _cell,
         "count": words.count,
         "ratio": words.ratio,
+        "at_a_glance": words.at_a_glance,
         "counted": _counted,
         "times_bracket": words.times_bracket,
         "few_draws": words.few_draws,

@@ -14,6 +14,7 @@ from sftbench.report.words import (
     FIXED,
     MISSING,
     Bounds,
+    at_a_glance,
     bracket,
     cut,
     has_intervals,
@@ -132,7 +133,7 @@ def _levels(summary: Summary, domain: str) -> Table:
     headings = [f"{level}\nn={counts.get(level, 0):,}" for level in LEVELS]
     title = f"Accuracy by mastery level {DOMAIN_NAMES[domain]}, %"
     table = titled(title, "variant", *headings, "mean")
-    for variant in summary.variants:
+    for variant in at_a_glance(summary):
         result = variant.domain(domain)
         found = {one.level: one for one in result.levels} if result else {}
         cells = [stacked(one.accuracy, one) if (one := found.get(level)) else MISSING

@@ -202,6 +202,17 @@ MOST_NAMED = 9
 """Restores that a sentence names one by one; of more it says the range."""
 
 
+def at_a_glance(summary: Summary) -> list[VariantResult]:
+    """Return the variants of the short tables: of many restores the chosen one alone."""
+    if len(summary.restored) <= MOST_NAMED:
+        return list(summary.variants)
+    kept = [summary.base.name, summary.tuned.name]
+    chosen = chosen_of(summary)
+    if chosen is not None:
+        kept.append(chosen.name)
+    return [one for one in summary.variants if one.name in kept or one not in summary.restored]
+
+
 def headline(summary: Summary) -> str:
     """Return the result in one or two sentences: the verdict, and what restoring made of it."""
     return " ".join(one for one in (verdict(summary), restore_sentence(summary)) if one)

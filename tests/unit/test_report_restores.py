@@ -179,6 +179,7 @@ def test_the_headline_of_many_restores_says_their_range() -> None:
     many = [restored(f"random,{size}%norm", 0.6 + size / 100, 0.2) for size in range(1, 12)]
     said = plain(words.restore_sentence(summary_of(*many)))
     assert said.startswith("11 restores: retention (mean over levels) 61 % to 71 % in-domain, ")
+    assert [one.name for one in words.at_a_glance(summary_of(*many))] == ["base", "tuned"]
     few = plain(words.restore_sentence(summary_of(*many[: words.MOST_NAMED])))
     assert few.startswith("Retention (mean over levels), random 1 / 2 / 3")
 
