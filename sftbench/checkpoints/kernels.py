@@ -38,7 +38,7 @@ FIELDS = (
 to 0; |s - p|; (s - p)^2; relative change of those with p not 0, and of those with p equal to 0;
 those with s not p, in the arithmetic of the ranking; p^2, of all scalars only."""
 
-_BLOCK = 2048  # scalars whose buffers fit into the caches nearest to a core
+BLOCK = 2048  # scalars whose buffers fit into the caches nearest to a core
 _EPS = np.float32(EPSILON)
 _BITS = np.uint32(0x322C)  # 1e-8 in bfloat16
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -205,10 +205,10 @@ def keys(
         start: flat index of the first in its tensor.
         out: int32, as long as they are.
     """
-    p, s = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    work = np.empty(_BLOCK, np.float32)
-    for b in range(0, base.size, _BLOCK):
-        n = min(_BLOCK, base.size - b)
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    work = np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, BLOCK):
+        n = min(BLOCK, base.size - b)
         _keys(
             how,
             base[b : b + n],
@@ -227,6 +227,7 @@ def histogram(
     base: NDArray[Any],
     tuned: NDArray[Any],
     start: int,
+    step: int,
     rows: NDArray[np.uint8],
     coarse: NDArray[np.uint32],
     fine: NDArray[np.uint32],
@@ -238,14 +239,15 @@ def histogram(
         base: as in `keys`.
         tuned: as in `keys`.
         start: as in `keys`.
+        step: `BLOCK` scalars of each so many are counted: `BLOCK` for all of them.
         rows: for each bin of the upper bits its row in `fine` plus 1, or 0.
         coarse: shape [65536].
         fine: shape [rows, 65536].
     """
-    p, s = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    key, work = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.float32)
-    for b in range(0, base.size, _BLOCK):
-        n = min(_BLOCK, base.size - b)
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    key, work = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, step):
+        n = min(BLOCK, base.size - b)
         _keys(how, base[b : b + n], tuned[b : b + n], start + b, p[:n], s[:n], key[:n], work[:n])
         for i in range(n):
             place = (key[i] >> 16) + 32768
@@ -261,16 +263,20 @@ def squares(
     base: NDArray[Any],
     tuned: NDArray[Any],
     start: int,
+    step: int,
     rows: NDArray[np.uint8],
     coarse: NDArray[np.float64],
     fine: NDArray[np.float64],
 ) -> None:
     """As `histogram`, with (s - p)^2 in place of ones."""
-    p, s = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    key, work = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.float32)
-    for b in range(0, base.size, _BLOCK):
-        n = min(_BLOCK, base.size - b)
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    key, work = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, step):
+        n = min(BLOCK, base.size - b)
         _keys(how, base[b : b + n], tuned[b : b + n], start + b, p[:n], s[:n], key[:n], work[:n])
+        if how[0] in (RELATIVE_BF16, ABSOLUTE_BF16):  # norms are of the models themselves
+            decode(base[b : b + n], p[:n])
+            decode(tuned[b : b + n], s[:n])
         for i in range(n):
             place = (key[i] >> 16) + 32768
             d = np.float64(s[i] - p[i])
@@ -399,11 +405,11 @@ def measure(
         sums: shape [thresholds + 1, 9], see `FIELDS`; the last row is of all scalars.
         tied: shape [thresholds, 9], the same over scalars with the key in `ties`.
     """
-    p, s = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    q, r = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    key, work = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.float32)
-    for b in range(0, base.size, _BLOCK):
-        n = min(_BLOCK, base.size - b)
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    q, r = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    key, work = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, BLOCK):
+        n = min(BLOCK, base.size - b)
         _keys(how, base[b : b + n], tuned[b : b + n], start + b, p[:n], s[:n], key[:n], work[:n])
         _changes(
             how[0], alike, base[b : b + n], tuned[b : b + n], written[b : b + n],
@@ -513,10 +519,10 @@ def restore(
     if threshold > 0x7FFFFFFF:
         return
     low = np.int32(threshold)
-    p, s = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    key, work = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.float32)
-    for b in range(0, base.size, _BLOCK):
-        n = min(_BLOCK, base.size - b)
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    key, work = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, BLOCK):
+        n = min(BLOCK, base.size - b)
         _keys(how, base[b : b + n], tuned[b : b + n], start + b, p[:n], s[:n], key[:n], work[:n])
         before, after = written[b : b + n], out[b : b + n]
         for i in range(n):
@@ -527,9 +533,9 @@ def restore(
 def not_finite(raw: NDArray[Any]) -> int:
     """Return how many scalars are NaN or infinite: float32, or bfloat16 as uint16."""
     found = 0
-    values = np.empty(_BLOCK, np.float32)
-    for b in range(0, raw.size, _BLOCK):
-        n = min(_BLOCK, raw.size - b)
+    values = np.empty(BLOCK, np.float32)
+    for b in range(0, raw.size, BLOCK):
+        n = min(BLOCK, raw.size - b)
         decode(raw[b : b + n], values[:n])
         for i in range(n):
             found += not np.isfinite(values[i])

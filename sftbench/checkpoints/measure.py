@@ -11,6 +11,7 @@ import numpy as np
 from sftbench.checkpoints import kernels
 from sftbench.checkpoints.kernels import FIELDS
 from sftbench.checkpoints.select import Cut, Hows, Threshold
+from sftbench.checkpoints.source import pieces
 from sftbench.checkpoints.update import parts
 from sftbench.common.errors import SftbenchError
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from sftbench.checkpoints.pairing import Pair, Piece
     from sftbench.checkpoints.source import Source
+
+LOOKED_THROUGH = 1 << 16
+"""Scalars whose keys are looked through at a time for the last of equal ones."""
 
 Sums = Mapping[str, "NDArray[np.float64]"]
 """By tensor: shape [thresholds + 1, fields], see `kernels.FIELDS`; the last row is of all."""
@@ -97,24 +101,30 @@ class _Ties:
             here = int(tied[j, 0])
             if not left or not here:
                 continue
-            if here <= left:
-                taken[j] = tied[j]
-                stop = piece.stop
-            else:
-                stop = self._last(piece, int(self.equal[j]), left)
-                part = piece.part(piece.start, stop)
-                nothing = np.full_like(self.keys[j : j + 1], 1 << 31)
-                taken[j] = _sums(part, self._hows, nothing, self.equal[j : j + 1])[1][0]
             self._left[j] = max(0, left - here)
-            if not self._left[j]:
-                self._places[j] = piece.name, stop
+            if here < left:
+                taken[j] = tied[j]
+                continue
+            # The place is that of the last one, wherever the pieces happen to end.
+            stop = self._last(piece, int(self.equal[j]), left)
+            self._places[j] = piece.name, stop
+            part = piece.part(piece.start, stop)
+            nothing = np.full_like(self.keys[j : j + 1], 1 << 31)
+            taken[j] = _sums(part, self._hows, nothing, self.equal[j : j + 1])[1][0]
         return taken
 
     def _last(self, piece: Piece, key: int, left: int) -> int:
         """Return the flat index after the last of so many equal keys."""
-        keys = np.empty(len(piece.base), np.int32)
-        kernels.keys(self._hows[piece.name], piece.base, piece.tuned, piece.start, keys)
-        return piece.start + int(np.flatnonzero(keys == key)[left - 1]) + 1
+        keys = np.empty(min(LOOKED_THROUGH, len(piece.base)), np.int32)
+        for start, stop in pieces(len(piece.base), len(keys)):
+            part = piece.part(piece.start + start, piece.start + stop)
+            here = keys[: stop - start]
+            kernels.keys(self._hows[piece.name], part.base, part.tuned, part.start, here)
+            found = np.flatnonzero(here == key)
+            if len(found) >= left:
+                return part.start + int(found[left - 1]) + 1
+            left -= len(found)
+        raise AssertionError("the piece holds fewer equal keys than were counted")
 
     @property
     def cuts(self) -> tuple[Cut, ...]:

@@ -11,6 +11,7 @@ through equal keys, `measure.py` finds the place in the pass that it makes anywa
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
 NONE = 1 << 31
 """Above every key."""
-SAMPLED = 1 << 14  # scalars in a row that are looked at for a guess ...
-STRIDE = 1 << 19  # ... in each so many
+STRIDE = 64_901
+"""A block of each so many scalars is looked at for a guess: a prime, no multiple of any row."""
 DEVIATIONS = 6.0
 """The guess takes bins whose rank may be wanted, at so many standard errors of the sample."""
+MOST_COUNTED = (1 << 32) - 1
+"""Scalars that a histogram of 32 bits is sure to hold."""
 MOST_BINS = 48
 """That one pass takes: each has a histogram of its own, in every thread."""
 
@@ -142,29 +145,72 @@ def _count(
     """Return the histograms of all tensors, the fine ones of these bins."""
     rows = np.zeros(BINS, np.uint8)
     rows[list(bins)] = np.arange(1, len(bins) + 1)
+    tally = _Tally(len(bins))
 
     def work(piece: Piece) -> tuple[NDArray[Any], ...]:
-        found = np.zeros(BINS, np.uint32), np.zeros((len(bins), BINS), np.uint32)
-        kernels.histogram(hows[piece.name], piece.base, piece.tuned, piece.start, rows, *found)
+        given = hows[piece.name], piece.base, piece.tuned, piece.start, kernels.BLOCK, rows
+        kernels.histogram(*given, *tally.room(piece.stop - piece.start))
         if not by_norm:
-            return found
+            return ()
         sums = np.zeros(BINS), np.zeros((len(bins), BINS))
-        kernels.squares(hows[piece.name], piece.base, piece.tuned, piece.start, rows, *sums)
-        return *found, *sums
+        kernels.squares(*given, *sums)
+        return sums
 
-    shapes = [(BINS,), (len(bins), BINS)]
-    totals: list[NDArray[Any]] = [np.zeros(shape, np.int64) for shape in shapes]
-    totals += [np.zeros(shape) for shape in shapes]
+    squares, fine_squares = np.zeros(BINS), np.zeros((len(bins), BINS))
     for _, found in pair.sweep(names, work):
-        for total, one in zip(totals, found, strict=False):
+        # In order: the last bits of a sum of floats depend on it.
+        for total, one in zip((squares, fine_squares), found, strict=False):
             total += one
-    coarse, fine, squares, fine_squares = totals
+    coarse, fine = tally.total()
     return _Counts(
         coarse,
         dict(zip(bins, fine, strict=True)),
         squares,
         dict(zip(bins, fine_squares, strict=True)),
     )
+
+
+class _Tally:
+    """Counts that each thread keeps for itself and that are added up at the end.
+
+    Args:
+        bins: bins with a fine histogram.
+    """
+
+    def __init__(self, bins: int) -> None:
+        self._bins = bins
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._coarse = np.zeros(BINS, np.int64)
+        self._fine = np.zeros((bins, BINS), np.int64)
+        self._open: list[tuple[NDArray[np.uint32], NDArray[np.uint32]]] = []
+
+    def room(self, scalars: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return this thread's coarse and fine counts, in which so many more find room."""
+        counts = getattr(self._mine, "counts", None)
+        if counts is None or self._mine.scalars + scalars > MOST_COUNTED:
+            full, counts = counts, self._new()
+            with self._lock:
+                if full is not None:
+                    self._close(full)
+                self._open.append(counts)
+            self._mine.counts, self._mine.scalars = counts, 0
+        self._mine.scalars += scalars
+        return counts
+
+    def _new(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        return np.zeros(BINS, np.uint32), np.zeros((self._bins, BINS), np.uint32)
+
+    def _close(self, counts: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> None:
+        self._coarse += counts[0]
+        self._fine += counts[1]
+        self._open = [one for one in self._open if one is not counts]
+
+    def total(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what all threads counted; none of them counts any more."""
+        for counts in list(self._open):
+            self._close(counts)
+        return self._coarse, self._fine
 
 
 def _guess(
@@ -176,12 +222,10 @@ def _guess(
 
     def work(piece: Piece) -> tuple[NDArray[Any], NDArray[Any]]:
         counts, sums = np.zeros(BINS, np.uint32), np.zeros(BINS)
-        for start in range(piece.start, piece.stop, STRIDE):
-            part = piece.part(start, min(start + SAMPLED, piece.stop))
-            given = hows[part.name], part.base, part.tuned, part.start, none
-            kernels.histogram(*given, counts, np.zeros((0, BINS), np.uint32))
-            if by_norm:
-                kernels.squares(*given, sums, np.zeros((0, BINS)))
+        given = hows[piece.name], piece.base, piece.tuned, piece.start, STRIDE, none
+        kernels.histogram(*given, counts, np.zeros((0, BINS), np.uint32))
+        if by_norm:
+            kernels.squares(*given, sums, np.zeros((0, BINS)))
         return counts, sums
 
     counts, squares = np.zeros(BINS, np.int64), np.zeros(BINS)

@@ -415,7 +415,6 @@ def test_many_sizes_at_once():
 
 @pytest.mark.parametrize("bins", [1, 48])
 def test_wrong_guesses_cost_a_pass_and_change_nothing(larger, monkeypatch, bins):
-    """The bins of the cuts are guessed from a sample: here of single scalars, taken at its word."""
     pair = pair_of(*larger)
     rules = ("relative,0.01%", "relative,40%", "relative,99.9%", "absolute,70%changed,per-tensor",
              "lowest-relative,40%norm", "random,3%")  # fmt: skip
@@ -423,9 +422,7 @@ def test_wrong_guesses_cost_a_pass_and_change_nothing(larger, monkeypatch, bins)
     passes = []
     count = select._count
     monkeypatch.setattr(select, "_count", lambda *a, **k: passes.append(a[3]) or count(*a, **k))
-    monkeypatch.setattr(select, "SAMPLED", 1)
-    monkeypatch.setattr(select, "STRIDE", 10_000)
-    monkeypatch.setattr(select, "DEVIATIONS", 0.0)
+    monkeypatch.setattr(select, "_guess", lambda *_: [7])
     monkeypatch.setattr(select, "MOST_BINS", bins)
     found = restored(pair, *rules)
     assert len(passes) > 4 + 6, (
