@@ -143,7 +143,7 @@ def truncate(p: torch.Tensor, s: torch.Tensor, rule: Restored, seed: int) -> tor
     u, sizes, v = torch.linalg.svd(s - p, full_matrices=False)
     keep: torch.Tensor
     if rule.percent is None:
-        keep = sizes > gavish_donoho(*s.shape) * sizes.median()
+        keep = sizes > gavish_donoho(*s.shape) * sizes.quantile(0.5)
     else:
         # The sums of squares from the smallest on, as shares of all.
         below = (sizes.double() ** 2).flip(0).cumsum(0).flip(0)

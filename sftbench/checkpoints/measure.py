@@ -47,12 +47,15 @@ def measure(
     """Return what each threshold restores of each tensor, and where equal keys are cut.
 
     Raises:
-        SftbenchError: a weight is NaN or infinite, or a relative change is too large.
+        SftbenchError: a weight is NaN or infinite, or beyond the range of the tuned model's dtype,
+            or a relative change is too large.
     """
     ties = _Ties(pair, hows, thresholds)
     found: dict[str, NDArray[np.float64]] = {}
 
     def work(piece: Piece) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if piece.written is not piece.base and kernels.not_finite(piece.written):
+            raise _beyond_range(pair, piece.name)
         return _sums(piece, hows, ties.keys, ties.equal)
 
     for piece, (sums, tied) in pair.sweep(names, work):
@@ -154,6 +157,19 @@ def require_finite_rows(pair: Pair) -> None:
             for source in (pair.base, pair.tuned):
                 if _bad_scalars(pair, source, name):
                     raise _not_finite(pair, name)
+
+
+def _beyond_range(pair: Pair, name: str) -> SftbenchError:
+    """Return why the base's scalars of a tensor cannot be restored."""
+    if _bad_scalars(pair, pair.base, name):
+        return _not_finite(pair, name)
+    return SftbenchError(
+        f"the tensor {name} holds values beyond the range of {pair.tuned.dtype(name)}, in which "
+        "the tuned model stores it",
+        where=pair.base.path,
+        remedy="Convert the tuned model to the base's dtype first, or leave this tensor out with "
+        "--region.",
+    )
 
 
 def _not_finite(pair: Pair, name: str) -> SftbenchError:

@@ -8,7 +8,7 @@ from sftbench.checkpoints.vocabulary import in_blocks
 
 LAYER = re.compile(r"(?:^|\.)layers\.([0-9]+)\.")
 _ATTENTION = re.compile(r"attn|attention")
-_MLP = re.compile(r"mlp|feed_forward|ffn|experts|moe")
+_MLP = re.compile(r"mlp|feed_forward|ffn|experts|moe|\.fc[12]\.")
 _EMBEDDINGS = re.compile(r"embed|lm_head|\bwte\b|\bwpe\b")
 
 

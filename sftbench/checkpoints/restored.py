@@ -20,8 +20,9 @@ from sftbench.checkpoints.planning import Planned
 from sftbench.checkpoints.rules import Restored
 from sftbench.checkpoints.select import Hows
 from sftbench.checkpoints.source import TORCH, as_tensor
-from sftbench.checkpoints.update import HEAD, embedding_name
+from sftbench.checkpoints.update import HEAD, embedding_name, parts
 from sftbench.common.digests import seed_of
+from sftbench.common.errors import SftbenchError
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +129,8 @@ def _enlarge(
     before, after = (one.reshape(-1) for one in pair.tensors(piece.name))
     here = slice(piece.start, piece.stop)
     made = enlarge(before[here].float(), after[here].float(), share).to(form)
+    if not bool(made.isfinite().all()):
+        raise out_of_range(pair, piece.name)
     flat[here] = made.view(torch.uint8).numpy().view(flat.dtype)
 
 
@@ -135,16 +138,34 @@ def moved(pair: Pair, rule: Restored, name: str) -> torch.Tensor:
     """Return a tensor as a criterion that moves whole tensors leaves it, in the tuned dtype.
 
     Of a resized vocabulary the rows that both models have are moved.
+
+    Raises:
+        SftbenchError: a scalar would leave the range of that dtype.
     """
     import torch
 
     before, after = pair.tensors(name)
+    if rule.percent == 0:
+        return after
     rows = None if before.shape == after.shape else min(len(before), len(after))
     p, s = before[:rows].float() if before.ndim else before.float(), after.float()
     part = s[:rows] if s.ndim else s
     seed = seed_of("restore", rule.criterion, rule.draw, name)
     made = MOVES[rule.criterion](p, part, rule, seed).to(after.dtype)
+    if not all(bool(one.isfinite().all()) for one in parts(made)):
+        raise out_of_range(pair, name)
     return made if rows is None else torch.cat([made, after[rows:]])
+
+
+def out_of_range(pair: Pair, name: str) -> SftbenchError:
+    """Return the error that a tensor cannot be stored in the tuned model's dtype."""
+    return SftbenchError(
+        f"the tensor {name} would hold values beyond the range of {pair.tuned.dtype(name)}, the "
+        "tuned model's dtype",
+        where=pair.tuned.path,
+        remedy="Convert the tuned model to the base's dtype first, or leave this tensor out with "
+        "--region.",
+    )
 
 
 def restored_weights(origin: Mapping[str, Any]) -> RestoredWeights:

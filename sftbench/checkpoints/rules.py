@@ -130,14 +130,18 @@ def parse_rule(text: str) -> Restored:
         SftbenchError: the text is no rule, or one that the criterion cannot follow.
     """
     head, matches, pattern = "".join(text.split()).partition("match=")
-    words = [word for word in head.split(",") if word]
+    words = head.split(",")
     if matches:
+        if words.pop():  # "" is what the comma before it left
+            raise SftbenchError(f"{text!r} lacks a comma before match=", remedy=RULE_GRAMMAR)
         # A regular expression may hold commas; only a last ",draw=N" is not part of it.
         found = re.fullmatch(r"(.*?)((?:,draw=[0-9]+)*)", pattern)
         assert found is not None
         words += [f"match={found[1]}", *found[2].split(",")[1:]]
-    if not words:
+    if not any(words):
         raise SftbenchError("there is no rule", remedy=RULE_GRAMMAR)
+    if not all(words):
+        raise SftbenchError(f"{text!r} has a comma too many", remedy=RULE_GRAMMAR)
     criterion, rest = one_of(CRITERIA, words[0], "restore criterion"), words[1:]
     percent: Decimal | None = None
     measure: Measure = "scalars"

@@ -57,7 +57,7 @@ def pair_notes(base: Tensors, tuned: Tensors) -> list[str]:
         ties, own = ("base", "tuned model") if is_tied(base) else ("tuned model", "base")
         notes.append(
             f"The {ties} ties its output head to the embedding, the {own} has a head of its own; "
-            "every restored variant keeps the tuned model's."
+            "restored variants are built like the tuned model."
         )
     return notes
 

@@ -82,7 +82,8 @@ def check(
     from sftbench.facts.prompts import PROMPTS
 
     seconds = parse_duration(budget)
-    restored = all_rules(rule, None if restore in ("auto", "none") else restore)
+    auto = restore == "auto"
+    restored = all_rules(rule, None if auto or restore == "none" else restore)
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
     models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
@@ -94,8 +95,8 @@ def check(
             budget=seconds,
             facts=facts,
             mastery=mastery,
-            restored=restored,
-            candidates=default_candidates() if restore == "auto" else (),
+            restored=() if auto else restored,
+            candidates=(restored or default_candidates()) if auto else (),
             noise=noise,
             prompt=PROMPTS[prompt],
             chat=chat,

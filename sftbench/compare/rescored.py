@@ -84,6 +84,7 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
         chat=found.summary.chat,
         rescored_from=f"{source} (key {found.summary.run.key[:12]})",
         baselines=found.summary.baselines,
+        repair=found.summary.repair,
     )
     with atomic_folder(out) as folder:
         for one in answered:

@@ -28,6 +28,7 @@ from sftbench.compare.answered import Answered
 from sftbench.compare.bench import Bench
 from sftbench.compare.finished import Finished, read_result
 from sftbench.compare.repair import choose, default_candidates, run_with_repair
+from sftbench.compare.rescored import Rescoring, rescore_result
 from sftbench.compare.request import Request
 from sftbench.compare.run import run
 from sftbench.compare.select import Part, select
@@ -264,6 +265,15 @@ def test_the_chosen_restore_is_asked_the_facts_that_did_not_choose_it(request_: 
     lost = found.tuned.domains[0].outcomes.lost + found.tuned.domains[1].outcomes.lost
     repairs = [one.repair for one in found.restored[0].domains]
     assert sum(one.healed for one in repairs if one) == lost > 0
+
+
+def test_scored_again_it_is_still_said_how_the_restore_was_chosen(
+    request_: Request, tmp_path: Path
+) -> None:
+    found = repaired(request_, FakeEngine(), HEALS_HALF, HEALS_ALL)
+    again = rescore_result(request_.out, tmp_path / "again", Rescoring(), "sftbench rescore out")
+    assert again.summary.repair == found.repair
+    assert again.summary.variants == found.variants
 
 
 def test_a_second_run_asks_nothing_and_chooses_the_same(request_: Request) -> None:

@@ -155,7 +155,6 @@ def test_neither_spaces_nor_the_order_of_options_count(rule, random, places):
          "relative-5pct-match=%28q%7Ck%29_proj"),
         ("random,5%,match=a-b,c,draw=2", "random,5%,match=a-b,c,draw=2",
          "random-5pct-match=a%2Db%2Cc-draw=2"),
-        ("relative,5%,", "relative,5%", "relative-5pct"),
     ],
 )  # fmt: skip
 def test_canonical_forms(text, canonical, slug):
@@ -198,6 +197,9 @@ def test_what_is_no_slug(text):
     [
         ("", "there is no rule"),
         (" , ", "there is no rule"),
+        ("relative,5%,", "'relative,5%,' has a comma too many"),
+        ("relative,,5%", "'relative,,5%' has a comma too many"),
+        ("relative,5%match=a", "'relative,5%match=a' lacks a comma before match="),
         ("magnitude,5%", f"there is no restore criterion 'magnitude'; {KNOWN_CRITERIA}"),
         ("5%", f"there is no restore criterion '5%'; {KNOWN_CRITERIA}"),
         ("relative", "relative needs a size, such as relative,5%"),

@@ -74,7 +74,7 @@ class TestTiedHead:
         assert not report.equals_base
         assert pair_notes(self.model(0), tuned) == [
             "The base ties its output head to the embedding, the tuned model has a head of its "
-            "own; every restored variant keeps the tuned model's."
+            "own; restored variants are built like the tuned model."
         ]
         (note,) = pair_notes(tuned, self.model(0))
         assert note.startswith("The tuned model ties its output head to the embedding, the base")
