@@ -122,11 +122,7 @@ def mean_size(tensor: torch.Tensor) -> float:
 
 
 # -- those that move -------------------------------------------------------------------------
-
-
-def interpolate(p: torch.Tensor, s: torch.Tensor, rule: Restored, seed: int) -> torch.Tensor:
-    """WiSE-FT (Wortsman et al. 2021, arXiv 2109.01903): s - a d, a the share that goes."""
-    return s + _share(rule) * (p - s)
+# Interpolation moves every scalar by itself, whatever the tensor: see `kernels.interpolate`.
 
 
 def truncate(p: torch.Tensor, s: torch.Tensor, rule: Restored, seed: int) -> torch.Tensor:
@@ -147,7 +143,7 @@ def truncate(p: torch.Tensor, s: torch.Tensor, rule: Restored, seed: int) -> tor
     else:
         # The sums of squares from the smallest on, as shares of all.
         below = (sizes.double() ** 2).flip(0).cumsum(0).flip(0)
-        keep = below > _share(rule) ** 2 * below[0]
+        keep = below > share_of_rule(rule) ** 2 * below[0]
     kept: torch.Tensor = (u[:, keep] * sizes[keep]) @ v[keep]
     return p + kept
 
@@ -183,11 +179,10 @@ def disturb(p: torch.Tensor, s: torch.Tensor, rule: Restored, seed: int) -> torc
     direction = torch.from_numpy(drawn)
     norm = float(direction.double().norm())
     size = float((s - p).double().norm())
-    return s + (_share(rule) * size / norm) * direction if norm else s
+    return s + (share_of_rule(rule) * size / norm) * direction if norm else s
 
 
 MOVES: dict[str, Move] = {
-    "interpolation": interpolate,
     "spectral": truncate,
     "noise": disturb,
 }
@@ -199,7 +194,7 @@ def dropped_share(rule: Restored) -> float:
     By norm: dropping a share q at random and enlarging the rest moves the tuned model by
     sqrt(q / (1 - q)) of the update's norm, in expectation.
     """
-    share = _share(rule)
+    share = share_of_rule(rule)
     return share**2 / (1 + share**2) if rule.measure == "norm" else share
 
 
@@ -208,6 +203,7 @@ def enlarge(p: torch.Tensor, s: torch.Tensor, share: float) -> torch.Tensor:
     return p + (s - p) / (1 - share)
 
 
-def _share(rule: Restored) -> float:
+def share_of_rule(rule: Restored) -> float:
+    """Return how much a rule takes back, 0 to 1."""
     assert rule.percent is not None
     return float(rule.percent) / 100

@@ -530,6 +530,73 @@ def restore(
 
 
 @njit(**_OPTIONS)
+def interpolate(
+    base: NDArray[Any], tuned: NDArray[Any], share: np.float32, out: NDArray[np.float32]
+) -> None:
+    """Write s - a d, a the share that goes: WiSE-FT, Wortsman et al. 2021 (arXiv 2109.01903).
+
+    Args:
+        base: as in `keys`.
+        tuned: as in `keys`.
+        share: a, 0 to 1.
+        out: float32, as long as they are.
+    """
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, BLOCK):
+        n = min(BLOCK, base.size - b)
+        decode(base[b : b + n], p[:n])
+        decode(tuned[b : b + n], s[:n])
+        made = out[b : b + n]
+        for i in range(n):
+            made[i] = s[i] + share * (p[i] - s[i])
+
+
+@njit(**_OPTIONS)
+def moved(
+    base: NDArray[Any],
+    tuned: NDArray[Any],
+    written: NDArray[Any],
+    made: NDArray[Any],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add up how far scalars moved, whatever moved them.
+
+    Args:
+        base: as in `keys`.
+        tuned: as in `keys`.
+        written: the base's scalars as the tuned model's dtype holds them.
+        made: the variant's scalars, likewise.
+        sums: shape [10]: as `FIELDS`, of the scalars that moved; last, those that are not the
+            base's.
+    """
+    p, s = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    q, v = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for b in range(0, base.size, BLOCK):
+        n = min(BLOCK, base.size - b)
+        decode(base[b : b + n], p[:n])
+        decode(tuned[b : b + n], s[:n])
+        decode(written[b : b + n], q[:n])
+        decode(made[b : b + n], v[:n])
+        count, zeros, changed, missed, l1, l2 = 0, 0, 0, 0, 0.0, 0.0
+        for i in range(n):
+            differs = v[i] != s[i]
+            count += differs
+            zeros += differs & (p[i] == 0)
+            changed += differs & (p[i] != s[i])
+            missed += v[i] != q[i]
+            way = np.float64(abs(v[i] - s[i]))
+            l1 += way
+            l2 += way * way
+        sums[0] += count
+        sums[1] += count
+        sums[2] += zeros
+        sums[3] += l1
+        sums[4] += l2
+        sums[7] += changed
+        sums[9] += missed
+
+
+@njit(**_OPTIONS)
 def not_finite(raw: NDArray[Any]) -> int:
     """Return how many scalars are NaN or infinite: float32, or bfloat16 as uint16."""
     found = 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sftbench.checkpoints import kernels
 from sftbench.checkpoints.criteria import Ranking, dropped_share, ranking_of
 from sftbench.checkpoints.kernels import FIELDS, LOWEST
 from sftbench.checkpoints.measure import Sums, measure, require_finite_pair, require_finite_rows
@@ -24,12 +25,13 @@ from sftbench.checkpoints.regions import layer_of, module_of
 from sftbench.checkpoints.restore_report import RestoreReport, Share
 from sftbench.checkpoints.rules import Restored, parse_rule
 from sftbench.checkpoints.select import Cut, Size, search
-from sftbench.checkpoints.update import is_tied, parts
+from sftbench.checkpoints.source import as_floats, stored_of
+from sftbench.checkpoints.update import is_tied
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sftbench.checkpoints.pairing import Pair
+    from sftbench.checkpoints.pairing import Pair, Piece
 
 Advance = Callable[[int], None]
 GLOBAL = ""
@@ -297,21 +299,18 @@ def _moved_sums(pair: Pair, name: str, move: Callable[[str], Any]) -> NDArray[np
     """Return the sums of one tensor: how far it moves, and those of the whole update."""
     how = Ranking("relative", "fp32", False, False, "all", 1).how(pair, name)
     whole = measure(pair, (name,), {name: how}, []).sums[name][-1]
-    before, after = pair.tensors(name)
-    size = pair.size(name)
-    first, last = after.reshape(-1)[:size], move(name).reshape(-1)[:size]
-    target = before.reshape(-1)[:size]
-    sums, missed = np.zeros(len(FIELDS)), 0
-    for p, s, v in zip(parts(target), parts(first), parts(last), strict=True):
-        way = (v.float() - s.float()).double()
-        differs = v != s
-        missed += int((v != p.to(v.dtype)).sum())
-        sums[COLUMN["count"]] += int(differs.sum())
-        sums[COLUMN["written"]] += int(differs.sum())
-        sums[COLUMN["changed"]] += int((differs & (p.float() != s.float())).sum())
-        sums[COLUMN["zero_base"]] += int((differs & (p == 0)).sum())
-        sums[COLUMN["l1"]] += float(way.abs().sum())
-        sums[COLUMN["l2_squared"]] += float(way.dot(way))
+    dtype = pair.tuned.dtype(name)
+    made = as_floats(stored_of(move(name), dtype), dtype)
+
+    def work(piece: Piece) -> NDArray[np.float64]:
+        found = np.zeros(len(FIELDS) + 1)
+        there = made[piece.start : piece.stop]
+        kernels.moved(piece.base, piece.tuned, piece.written, there, found)
+        return found
+
+    sums = np.zeros(len(FIELDS) + 1)
+    for _, found in pair.sweep((name,), work):
+        sums += found
     # A ranking is at the base when it has written all that differs; this when it missed none.
-    whole[COLUMN["written"]] = sums[COLUMN["written"]] + missed
-    return np.stack([sums, whole])
+    whole[COLUMN["written"]] = sums[COLUMN["written"]] + sums[-1]
+    return np.stack([sums[:-1], whole])

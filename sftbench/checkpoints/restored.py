@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sftbench.checkpoints import kernels
-from sftbench.checkpoints.criteria import MOVES, ranking_of
+from sftbench.checkpoints.criteria import MOVES, SCORES, ranking_of, share_of_rule
+from sftbench.checkpoints.lazy import ahead
 from sftbench.checkpoints.pairing import Pair, Piece
 from sftbench.checkpoints.planning import Planned
 from sftbench.checkpoints.rules import Restored
 from sftbench.checkpoints.select import Hows
-from sftbench.checkpoints.source import TORCH, as_tensor
+from sftbench.checkpoints.source import TORCH, as_floats, as_tensor, cast
 from sftbench.checkpoints.update import HEAD, embedding_name, parts
 from sftbench.common.digests import seed_of
 from sftbench.common.errors import SftbenchError
@@ -64,8 +65,7 @@ class RestoredWeights:
 
     def items(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield name and tensor of the whole variant, sorted by name."""
-        for name in self.pair.tuned.shapes:
-            yield name, self.tensor(name)
+        yield from ahead(self.pair.tuned.shapes, self.tensor)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return one tensor; one that the rule leaves alone is the tuned model's where it lies."""
@@ -73,9 +73,9 @@ class RestoredWeights:
             return self.tensor(embedding_name(self.pair.after) or name)
         if name not in self._region:
             return self.pair.after[name]
-        if self.planned.rule.criterion in MOVES:
-            return moved(self.pair, self.planned.rule, name)
-        return self._ranked(name)
+        if self.planned.rule.criterion in SCORES:
+            return self._ranked(name)
+        return moved(self.pair, self.planned.rule, name)
 
     def _ranked(self, name: str) -> torch.Tensor:
         """Set the scalars that are at or above the cut back to the base's value."""
@@ -147,6 +147,8 @@ def moved(pair: Pair, rule: Restored, name: str) -> torch.Tensor:
     before, after = pair.tensors(name)
     if rule.percent == 0:
         return after
+    if rule.criterion == "interpolation":
+        return _interpolated(pair, name, np.float32(share_of_rule(rule)))
     rows = None if before.shape == after.shape else min(len(before), len(after))
     p, s = before[:rows].float() if before.ndim else before.float(), after.float()
     part = s[:rows] if s.ndim else s
@@ -155,6 +157,23 @@ def moved(pair: Pair, rule: Restored, name: str) -> torch.Tensor:
     if not all(bool(one.isfinite().all()) for one in parts(made)):
         raise out_of_range(pair, name)
     return made if rows is None else torch.cat([made, after[rows:]])
+
+
+def _interpolated(pair: Pair, name: str, share: np.float32) -> torch.Tensor:
+    """Return a tensor whose common scalars went this share of the way back."""
+    dtype = pair.tuned.dtype(name)
+    flat = np.array(pair.tuned.flat(name))
+
+    def work(piece: Piece) -> bool:
+        made = np.empty(piece.stop - piece.start, np.float32)
+        kernels.interpolate(piece.base, piece.tuned, share, made)
+        stored = cast(made, "F32", dtype)
+        flat[piece.start : piece.stop] = stored
+        return bool(kernels.not_finite(as_floats(stored, dtype)))
+
+    if any(bad for _, bad in pair.sweep((name,), work, WRITTEN)):
+        raise out_of_range(pair, name)
+    return as_tensor(flat, dtype, pair.tuned.shapes[name])
 
 
 def out_of_range(pair: Pair, name: str) -> SftbenchError:

@@ -120,6 +120,14 @@ def as_tensor(flat: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> torch.T
     return torch.from_numpy(aligned.view(np.uint8)).view(form).reshape(shape)
 
 
+def stored_of(tensor: torch.Tensor, dtype: str) -> NDArray[Any]:
+    """Return the scalars of a tensor in one row as `Source.flat` gives them."""
+    import torch
+
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return raw.view(STORED.get(dtype, "u1"))
+
+
 class Tensors(Mapping[str, "torch.Tensor"]):
     """The tensors of a source as a mapping that makes them when they are asked for."""
 

@@ -11,14 +11,13 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from sftbench.checkpoints.lazy import ahead
 from sftbench.checkpoints.source import TORCH
 from sftbench.checkpoints.tokenizers import TOKENIZER_FILES
 from sftbench.checkpoints.weights import BITS, INDEX, LENGTH_BYTES, WEIGHTS
@@ -190,19 +189,8 @@ def _write_shard(stream: BinaryIO, weights: Writable, forms: Mapping[str, Form])
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
-    for name, tensor in _ahead(weights, order):
+    for name, tensor in ahead(order, weights.tensor, most=1):
         _write_tensor(stream, name, tensor, forms[name])
-
-
-def _ahead(weights: Writable, order: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors in this order; the next one is made while one is written."""
-    with ThreadPoolExecutor(1) as pool:
-        made = [pool.submit(weights.tensor, name) for name in order[:1]]
-        for name, following in zip_longest(order, order[1:]):
-            tensor = made.pop().result()
-            if following is not None:
-                made.append(pool.submit(weights.tensor, following))
-            yield name, tensor
 
 
 def _write_tensor(stream: BinaryIO, name: str, tensor: torch.Tensor, form: Form) -> None:

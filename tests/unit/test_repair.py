@@ -28,8 +28,8 @@ from sftbench.compare.answered import Answered
 from sftbench.compare.bench import Bench
 from sftbench.compare.finished import Finished, read_result
 from sftbench.compare.repair import choose, default_candidates, run_with_repair
-from sftbench.compare.rescored import Rescoring, rescore_result
 from sftbench.compare.request import Request
+from sftbench.compare.rescored import Rescoring, rescore_result
 from sftbench.compare.run import run
 from sftbench.compare.select import Part, select
 from sftbench.compare.store import VALIDATION
