@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.tokenizers import tokenizer_digest
 from sftbench.checkpoints.weights import TensorHeader, tensor_headers, weight_files
@@ -17,7 +17,16 @@ from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import cache_folder, write_json
 
-__all__ = ["checkpoint_digest", "content_digest", "folders_of_digest", "tokenizer_digest"]
+if TYPE_CHECKING:
+    from sftbench.checkpoints.source import Source
+
+__all__ = [
+    "checkpoint_digest",
+    "content_digest",
+    "folders_of_digest",
+    "source_digest",
+    "tokenizer_digest",
+]
 
 SETTLED_SECONDS = 2.0
 """A file younger than this may be written again within the clock's grain: it is not cached."""
@@ -93,6 +102,24 @@ def content_digest(headers: Mapping[str, TensorHeader]) -> str:
                         content_hash = hashlib.sha256(part).hexdigest()
                     content[name] = [header.dtype, list(header.shape), content_hash]
     return digest_of(content)
+
+
+def source_digest(source: Source) -> str:
+    """Return the digest that a folder with the tensors of a source would have."""
+    from sftbench.checkpoints.source import tensor_of
+
+    def hashed(name: str) -> str:
+        import torch
+
+        tensor = tensor_of(source, name).contiguous().reshape(-1)
+        return hashlib.sha256(tensor.view(torch.uint8).numpy().data).hexdigest()
+
+    return digest_of(
+        {
+            name: [source.dtype(name), list(shape), hashed(name)]
+            for name, shape in source.shapes.items()
+        }
+    )
 
 
 def folders_of_digest(digest: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Adapters merged into their base: once, in fp32, as full checkpoints in the cache."""
+"""Adapters merged into their base, in fp32: as checkpoints in the cache, or tensor by tensor."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import hashlib
 import importlib.util
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sftbench.checkpoints.adapter_source import AdapterSource, adapter_source
 from sftbench.checkpoints.adapters import Adapter, adapter_digest, open_adapter, require_base
 from sftbench.checkpoints.cached import made_once
+from sftbench.checkpoints.digest import source_digest
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
 from sftbench.checkpoints.names import name_of
 from sftbench.checkpoints.tokenizers import has_tokenizer
-from sftbench.checkpoints.writer import COPIED, RECORD
+from sftbench.checkpoints.writer import COPIED, RECORD, write_weights
 from sftbench.common.digests import digest_of, software_versions
 from sftbench.common.errors import SftbenchError
-from sftbench.common.files import cache_folder, write_json
+from sftbench.common.files import cache_folder, read_json, write_json
 
-VERSION = 1
+VERSION = 2
 """Counts changes of what a merged folder holds; part of its key."""
+DIGEST = "digest.json"
 TOKENIZER_PARTS = tuple(name for name in COPIED if name != "generation_config.json")
 INSTALL = 'Install it with `pip install "sftbench[peft]"`.'
 
@@ -42,15 +46,65 @@ def merged(adapter: Path, base: Path) -> Path:
     """
     opened, into = open_adapter(adapter), open_checkpoint(base)
     require_base(opened, base)
-    key = _key(opened, into)
-    folder = cache_folder() / "merged" / key
-    if not folder.is_dir() and importlib.util.find_spec("peft") is None:
+    folder = cache_folder() / "merged" / _key(opened, into)
+    needs_peft = not folder.is_dir() and not can_be_laid_over(adapter, base)
+    if needs_peft and importlib.util.find_spec("peft") is None:
         raise SftbenchError(
             "merging an adapter needs the package peft, which is not installed",
             where=adapter,
             remedy=INSTALL,
         )
     return made_once(folder, lambda staging: _make(opened, into, staging))
+
+
+@dataclass(frozen=True)
+class LaidOver:
+    """An adapter over its base, none of whose tensors is written.
+
+    Attributes:
+        source: the merged tensors.
+        merged: the merged model: its digest and its config; `path` is the adapter's.
+        files: folder with config.json, tokenizer and record of the merged model, without weights.
+    """
+
+    source: AdapterSource
+    merged: Checkpoint
+    files: Path
+
+
+def can_be_laid_over(adapter: Path, base: Path) -> bool:
+    """Return whether an adapter can be merged tensor by tensor; see `adapter_source`.
+
+    Raises:
+        SftbenchError: as `adapter_source`.
+    """
+    return adapter_source(adapter, base) is not None
+
+
+def laid_over(adapter: Path, base: Path) -> LaidOver:
+    """Return an adapter over its base, to be merged tensor by tensor.
+
+    Raises:
+        SftbenchError: a folder is broken, or the adapter is not for this base or not of the kind
+            that `can_be_laid_over`.
+    """
+    source = adapter_source(adapter, base)
+    if source is None:
+        raise SftbenchError(
+            "this adapter cannot be merged tensor by tensor",
+            where=adapter,
+            remedy="`sftbench model ADAPTER` merges it into a folder.",
+        )
+    opened, into = open_adapter(adapter), open_checkpoint(base)
+    folder = cache_folder() / "laid-over" / _key(opened, into)
+
+    def make(staging: Path) -> None:
+        _write_files(opened, into, staging)
+        write_json(staging / DIGEST, {"digest": source_digest(source)})
+
+    files = made_once(folder, make)
+    digest = str(read_json(files / DIGEST)["digest"])
+    return LaidOver(source, Checkpoint(adapter, digest, read_json(files / "config.json")), files)
 
 
 def _key(adapter: Adapter, base: Checkpoint) -> str:
@@ -74,9 +128,22 @@ def _contents(path: Path, *more: str) -> Mapping[str, str]:
 
 
 def _make(adapter: Adapter, base: Checkpoint, out: Path) -> None:
-    from sftbench.checkpoints.peft_merge import write_merged
+    source = adapter_source(adapter.path, base.path)
+    if source is None:
+        from sftbench.checkpoints.peft_merge import write_merged
 
-    write_merged(adapter, base, out)
+        write_merged(adapter, base, out)
+        _copy_tokenizer(adapter.path, base.path, out)
+        write_json(out / RECORD, _record(adapter, base))
+    else:
+        write_weights(out, source)
+        _write_files(adapter, base, out)
+
+
+def _write_files(adapter: Adapter, base: Checkpoint, out: Path) -> None:
+    """Write what stands beside the weights, where the merge changes neither names nor shapes."""
+    config = {key: value for key, value in base.config.items() if key != "torch_dtype"}
+    write_json(out / "config.json", {**config, "dtype": "float32"})
     _copy_tokenizer(adapter.path, base.path, out)
     write_json(out / RECORD, _record(adapter, base))
 

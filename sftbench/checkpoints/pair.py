@@ -8,7 +8,7 @@ from pathlib import Path
 from sftbench.checkpoints.adapters import Adapter, can_be_checked, is_adapter, open_adapter
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.lineage import Lineage, search_base
-from sftbench.checkpoints.merging import merged
+from sftbench.checkpoints.merging import can_be_laid_over, merged
 from sftbench.checkpoints.names import name_of
 from sftbench.checkpoints.reference import Resolved, resolve_checkpoint
 from sftbench.common.errors import SftbenchError
@@ -20,7 +20,8 @@ class Pair:
 
     Attributes:
         base: folder of the base.
-        tuned: folder of the tuned model; of an adapter, merged into the base, in the cache.
+        tuned: folder of the tuned model; of an adapter, merged into the base, in the cache, or
+            the adapter itself.
         base_name: the reference that the base was found by.
         tuned_name: the reference of the tuned model.
         notes: what was decided and must be said, a sentence each: the base that was found and
@@ -40,6 +41,7 @@ def find_pair(
     *,
     tuned_revision: str | None = None,
     base_revision: str | None = None,
+    merge: bool = True,
 ) -> Pair:
     """Return base and tuned as full checkpoints.
 
@@ -48,6 +50,8 @@ def find_pair(
         base: the same of the base; None looks for it in the tuned model's own files.
         tuned_revision: branch, tag or commit on the hub.
         base_revision: the same of the base.
+        merge: write an adapter's merged model; else one that can be merged tensor by tensor
+            stays the adapter that it is.
 
     Raises:
         SftbenchError: a reference cannot be resolved, no base is named or found, what was found
@@ -67,7 +71,8 @@ def find_pair(
             f"The tuned model is {open_adapter(path).words}; it is merged into the base in fp32."
         )
         notes += _unchecked(open_adapter(path), before.path)
-        path = merged(path, before.path)
+        if merge or not can_be_laid_over(path, before.path):
+            path = merged(path, before.path)
     return Pair(before.path, path, before.name, after.name, tuple(notes))
 
 

@@ -19,6 +19,7 @@ from sftbench.checkpoints.source import (
     Source,
     Tensors,
     as_floats,
+    as_tensor,
     cast,
     pieces,
 )
@@ -27,7 +28,6 @@ from sftbench.checkpoints.update import (
     embedding_name,
     is_tied,
     pair_notes,
-    parts,
     shared_names,
 )
 from sftbench.common.errors import SftbenchError
@@ -147,11 +147,15 @@ class Pair:
 
     def is_equal(self, name: str) -> bool:
         """Return whether the tuned model has the base's tensor, as its own dtype holds it."""
-        before, after = self.tensors(name)
-        if before.shape != after.shape:
+        if not self.is_whole(name):
             return False
-        both = zip(parts(before), parts(after), strict=True)
-        return all(bool((p.to(s.dtype) == s).all()) for p, s in both)
+        dtype = self.tuned.dtype(name)
+        for _, start, stop in self.spans((name,), PIECE):
+            p = as_tensor(self.written(name, start, stop), dtype, (stop - start,))
+            s = as_tensor(self.tuned.span(name, start, stop), dtype, (stop - start,))
+            if not bool((p == s).all()):
+                return False
+        return True
 
     def _no_region(self, region: str) -> SftbenchError:
         if region == "blocks":
@@ -194,9 +198,9 @@ class Pair:
     def piece(self, name: str, start: int, stop: int) -> Piece:
         """Return scalars of one tensor, between two flat indices, in both models."""
         forms = self.dtypes(name)
-        before = self.base.flat(self._base_name(name))[start:stop]
+        before = self.base.span(self._base_name(name), start, stop)
         base = as_floats(before, forms[0])
-        tuned = as_floats(self.tuned.flat(name)[start:stop], forms[1])
+        tuned = as_floats(self.tuned.span(name, start, stop), forms[1])
         if forms[0] == forms[1] or forms[1] in ("F32", "F64"):
             written = base  # nothing is lost in a wider form
         else:
@@ -214,7 +218,7 @@ class Pair:
     def written(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return scalars of the base in the tuned model's stored dtype."""
         before, after = self.dtypes(name)
-        return cast(self.base.flat(self._base_name(name))[start:stop], before, after)
+        return cast(self.base.span(self._base_name(name), start, stop), before, after)
 
     def sweep(
         self, names: Sequence[str], work: Callable[[Piece], _Result], most: int | None = None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sftbench.checkpoints import kernels
+from sftbench.checkpoints.adapter_source import source_of
 from sftbench.checkpoints.criteria import MOVES, SCORES, ranking_of, share_of_rule
 from sftbench.checkpoints.lazy import ahead
 from sftbench.checkpoints.pairing import Pair, Piece
@@ -109,8 +109,8 @@ class RestoredWeights:
         """Return JSON from which another process makes the same tensors."""
         return {
             "kind": "restored",
-            "base": str(self.pair.base.path.resolve()),
-            "tuned": str(self.pair.tuned.path.resolve()),
+            "base": self.pair.base.origin(),
+            "tuned": self.pair.tuned.origin(),
             **self.planned.record(),
         }
 
@@ -195,5 +195,5 @@ def restored_weights(origin: Mapping[str, Any]) -> RestoredWeights:
     """
     from sftbench.checkpoints.planning import planned_of
 
-    pair = Pair.open(Path(origin["base"]), Path(origin["tuned"]))
+    pair = Pair(source_of(origin["base"]), source_of(origin["tuned"]))
     return RestoredWeights(pair, planned_of(origin))

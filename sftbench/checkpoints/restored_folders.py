@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sftbench.checkpoints.adapters import is_adapter
 from sftbench.checkpoints.folder import Checkpoint, open_checkpoint
+from sftbench.checkpoints.merging import laid_over
 from sftbench.checkpoints.pairing import Pair
 from sftbench.checkpoints.planning import Planned, plan
 from sftbench.checkpoints.restored import RestoredWeights
 from sftbench.checkpoints.rules import Restored
+from sftbench.checkpoints.source import FolderSource
 from sftbench.checkpoints.tokenizers import tokenizer_difference
 from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.common.digests import software_versions
@@ -28,6 +31,7 @@ class Planning:
         pair: both models.
         base: the base.
         tuned: the tuned model.
+        files: folder that a variant's config and tokenizer are taken from.
         planned: one for each rule, in their order.
         notes: what a reader must know of the two models, a sentence each.
     """
@@ -35,6 +39,7 @@ class Planning:
     pair: Pair
     base: Checkpoint
     tuned: Checkpoint
+    files: Path
     planned: tuple[Planned, ...]
     notes: tuple[str, ...]
 
@@ -71,17 +76,22 @@ def plan_folders(
 
     Args:
         base: checkpoint folder of the base.
-        tuned: checkpoint folder of the tuned model.
+        tuned: checkpoint folder of the tuned model, or an adapter that `can_be_laid_over`.
         rules: what to plan.
         advance: called with 1 after each ranking (see `count_rankings`).
 
     Raises:
         SftbenchError: a checkpoint cannot be used, or see `planning.plan`.
     """
-    opened = open_checkpoint(base), open_checkpoint(tuned)
-    pair = Pair.open(base, tuned)
+    before = open_checkpoint(base)
+    if is_adapter(tuned):
+        over = laid_over(tuned, base)
+        after, files, pair = over.merged, over.files, Pair(FolderSource(base), over.source)
+    else:
+        after, files, pair = open_checkpoint(tuned), tuned, Pair.open(base, tuned)
     planned = plan(pair, rules, advance)
-    return Planning(pair, *opened, tuple(planned), (*pair.notes, *_pair_notes(*opened)))
+    notes = (*pair.notes, *_pair_notes(base, files))
+    return Planning(pair, before, after, files, tuple(planned), notes)
 
 
 def write_restored(
@@ -108,7 +118,7 @@ def write_restored(
             "notes": list(planning.notes),
         }
         weights = RestoredWeights(planning.pair, one)
-        write_checkpoint(path, weights, like=planning.tuned.path, record=record)
+        write_checkpoint(path, weights, like=planning.files, record=record)
         if advance is not None:
             advance(1)
 
@@ -128,8 +138,8 @@ def _software() -> Mapping[str, str]:
     return software_versions("sftbench", "torch", "numba", "numpy", "transformers", "safetensors")
 
 
-def _pair_notes(base: Checkpoint, tuned: Checkpoint) -> list[str]:
-    difference = tokenizer_difference(base.path, tuned.path)
+def _pair_notes(base: Path, tuned: Path) -> list[str]:
+    difference = tokenizer_difference(base, tuned)
     if difference is None:
         return []
     return [f"The tokenizers differ: {difference}. The variants take the tuned model's."]

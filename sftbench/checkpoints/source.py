@@ -57,6 +57,14 @@ class Source(Protocol):
         """Return a tensor's scalars in one row (row-major), as `STORED` says; not to be changed."""
         ...
 
+    def span(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return those between two flat indices; the whole tensor need not be made for it."""
+        ...
+
+    def origin(self) -> str | dict[str, str]:
+        """Return JSON of which `adapter_source.source_of` makes the same source."""
+        ...
+
 
 class FolderSource:
     """The tensors of a folder with safetensors files.
@@ -89,6 +97,14 @@ class FolderSource:
     def flat(self, name: str) -> NDArray[Any]:
         """Return a tensor's scalars in one row, where they lie in the file."""
         return self.bytes(name).view(STORED.get(self.headers[name].dtype, "u1"))
+
+    def span(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return the scalars between two flat indices, where they lie in the file."""
+        return self.flat(name)[start:stop]
+
+    def origin(self) -> str:
+        """Return the folder's absolute path."""
+        return str(self.path.resolve())
 
     def bytes(self, name: str) -> NDArray[np.uint8]:
         """Return a tensor's content as it lies in the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -133,7 +133,7 @@ def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def embedding_name(tensors: Tensors) -> str | None:
+def embedding_name(tensors: Iterable[str]) -> str | None:
     """Return the name of the input embedding; None where it is not known."""
     names = [name for name in tensors if name.endswith(EMBEDDING) and not in_blocks(name)]
     return names[0] if len(names) == 1 else None

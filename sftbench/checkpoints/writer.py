@@ -95,8 +95,7 @@ def write_checkpoint(
     weights = _InMemory(tensors) if isinstance(tensors, Mapping) else tensors
     forms = weights.forms()
     with _disk_errors(out), atomic_folder(out) as folder:
-        _require_room(folder, forms)
-        _write_weights(folder, weights, shard_bytes)
+        write_weights(folder, weights, shard_bytes)
         _write_config(folder, forms, like)
         for name in COPIED:
             _copy(like / name, folder / name)
@@ -137,8 +136,14 @@ def _bytes(form: Form) -> int:
     return math.prod(shape) * BITS[dtype] // 8
 
 
-def _write_weights(folder: Path, weights: Writable, shard_bytes: int) -> None:
+def write_weights(folder: Path, weights: Writable, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write the weight files alone, with their index where there are several.
+
+    Raises:
+        SftbenchError: the disk has no room for them.
+    """
     forms = weights.forms()
+    _require_room(folder, forms)
     shards = _shards(forms, shard_bytes)
     files = [WEIGHTS]
     if len(shards) > 1:

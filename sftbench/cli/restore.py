@@ -140,7 +140,7 @@ def _plan(tuned: str, base: str | None, rules: Sequence[Restored]) -> Planning:
     from sftbench.checkpoints.restored_folders import plan_folders
     from sftbench.common.progress import progress
 
-    pair = find_pair(tuned, base)
+    pair = find_pair(tuned, base, merge=False)
     for note in pair.notes:
         typer.echo(note)
     with progress("Planning", count_rankings(rules), unit="rankings") as advance:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from lab_adapters import LAB, lab_model, logits_of, lora, save_adapter
 from two_models import relative
 
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.folder import open_checkpoint
 from sftbench.checkpoints.merging import merged
 from sftbench.checkpoints.names import name_of
-from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.restored_folders import plan_folders, write_restored
 from sftbench.checkpoints.tokenizers import same_tokenizer, tokenizer_difference
 from sftbench.checkpoints.vocabulary import vocabulary_change
@@ -24,51 +24,10 @@ from sftbench.harness.choose import base_digests
 
 pytestmark = pytest.mark.integration
 
-IDS = torch.arange(2, 50).view(2, 24)
-LAB = resolve("lab")
-
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SFTBENCH_CACHE", str(tmp_path / "cache"))
-
-
-def lab_model(rows=None):
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(LAB, dtype=torch.float32)
-    if rows is not None:
-        torch.manual_seed(1)
-        model.resize_token_embeddings(rows, mean_resizing=False)
-    return model
-
-
-def lora(**settings):
-    from peft import LoraConfig
-
-    return LoraConfig(
-        **{"r": 4, "task_type": "CAUSAL_LM", "target_modules": ["q_proj", "down_proj"], **settings}
-    )
-
-
-def save_adapter(folder, config, *, rows=None, dtype=torch.float32, **how):
-    """Write an adapter with random weights; return the logits that peft gives with it."""
-    from peft import PeftModel, get_peft_model
-
-    model = get_peft_model(lab_model(rows), config)
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data += 0.05 * torch.randn_like(parameter)
-            parameter.data = parameter.data.to(dtype)
-    model.save_pretrained(folder, **how)
-    fresh = PeftModel.from_pretrained(lab_model(rows), folder)
-    return logits_of(fresh)
-
-
-@torch.no_grad()
-def logits_of(model):
-    return model.eval()(input_ids=IDS).logits
 
 
 def logits_of_folder(path):
@@ -349,7 +308,7 @@ def command(monkeypatch, capsys):
 def test_restore_takes_an_adapter_and_finds_its_base(tmp_path, command):
     adapter, out = tmp_path / "adapter", tmp_path / "out"
     save_adapter(adapter, lora())
-    code, said, _ = command("restore", "--tuned", adapter, "--percent", "5", "-o", out)
+    code, said, _ = command("restore", "apply", "--tuned", adapter, "--percent", "5", "-o", out)
     assert code in (0, None)
     assert f"The base is {LAB}, by adapter_config.json." in said
     assert f"The tuned model is an adapter (LORA, rank 4) for {LAB}; it is merged into" in said
