@@ -12,12 +12,13 @@ export OMP_WAIT_POLICY := PASSIVE
 # One thread for each test process: two processes that share two cores must not fight for them.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: help demo test lint types docs unit clean
+.PHONY: help demo test lint types docs unit bench clean
 help:
 	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 8 minutes after installation)"
 	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
 	@echo "make docs   the documentation as a site, out/site, links checked"
+	@echo "make bench  speed and memory, as ratios; see docs/performance.md (an hour, 20 GB of disk)"
 	@echo "make clean  remove the environment and what the demo wrote"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -53,6 +54,11 @@ unit: $(STAMP)
 
 test: lint types docs
 	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadscope --durations 10
+
+bench: $(STAMP)
+	@mkdir -p out/bench
+	$(BIN)/python benchmarks/restore.py --folder out/bench -o out/bench/restore.json
+	$(BIN)/python benchmarks/variants.py --models lab,smollm2 --limit 8 -o out/bench/variants.json
 
 clean:
 	rm -rf $(VENV) out .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

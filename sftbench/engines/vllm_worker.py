@@ -7,7 +7,7 @@ arguments travel.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sftbench.checkpoints.lazy import weights_of
@@ -37,25 +37,57 @@ class WeightSwap:
                 caller lives in this process.
         """
         items = weights_of(json.loads(weights)).items() if isinstance(weights, str) else weights
+        model = self.model_runner.get_model()
+        before = packed(model)
         self.model_runner.reload_weights(weights_iterator=items)
-        repack_heads(self.model_runner.get_model())
+        repack_heads(model, before)
 
 
-def repack_heads(model: Any) -> None:
+def packed(model: Any) -> dict[str, Any]:
+    """Return, by name of the module, what computes with the packed copy that a CPU keeps of it."""
+    return {
+        name: module.cpu_linear
+        for name, module in model.named_modules()
+        if hasattr(module, "cpu_linear")
+    }
+
+
+def repack_heads(model: Any, before: Mapping[str, Any]) -> None:
     """Pack the output head again where a CPU keeps a packed copy of it.
 
     vLLM's loader packs each layer that it has loaded. A head that is tied to the embedding is
-    never loaded, so that its copy would keep the old weights.
+    never loaded, so that its copy would keep the old weights. The embedding was loaded, though,
+    and packed: its copy serves both, which spares the largest tensor's second packing.
+
+    Args:
+        model: vLLM's, with the new weights.
+        before: what `packed` gave when it had the old ones.
     """
     from vllm.model_executor.layers.vocab_parallel_embedding import (
         ParallelLMHead,
         UnquantizedEmbeddingMethod,
+        VocabParallelEmbedding,
     )
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
         return
-    for module in model.modules():
-        method = getattr(module, "quant_method", None)
-        if isinstance(module, ParallelLMHead) and isinstance(method, UnquantizedEmbeddingMethod):
-            method.process_weights_after_loading(module)
+    after = packed(model)
+    tables = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, VocabParallelEmbedding)
+        and isinstance(module.quant_method, UnquantizedEmbeddingMethod)
+    }
+    fresh = {
+        tables[name].weight.data_ptr(): made
+        for name, made in after.items()
+        if name in tables and made is not before.get(name)
+    }
+    for module in tables.values():
+        if not isinstance(module, ParallelLMHead):
+            continue
+        if module.weight.data_ptr() in fresh:
+            module.cpu_linear = fresh[module.weight.data_ptr()]
+        else:
+            module.quant_method.process_weights_after_loading(module)
