@@ -83,7 +83,7 @@ def job_ours(base: str, tuned: Path, count: int, limit: int) -> dict[str, Any]:
 
 def options() -> tuple[tuple[str, Any], ...]:
     """Return what both engines are told."""
-    return (("max_model_len", 1024),)
+    return (("max_model_len", 512),)
 
 
 def questions(base: str, limit: int) -> tuple[list[str], list[list[str]]]:

@@ -20,7 +20,8 @@ from sftbench.engines.protocol import Draws, Sampling
 from sftbench.engines.settings import EngineSettings, make_engine, vllm_installed
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.engines.vllm_requests import AHEAD, Request
-from sftbench.engines.vllm_start import CPU_CACHE_GIB
+from sftbench.engines.vllm_start import CPU_CACHE_GIB, on_cpu
+from sftbench.engines.vllm_worker import packed, repack_heads
 from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.reference import resolve_facts
 from sftbench.facts.shots import shots_of
@@ -289,11 +290,37 @@ def test_a_salt_alone_keeps_prefixes_apart(engine, reference, questions, changed
 def test_a_tied_head_that_keeps_the_old_weights_is_named(engine, changed, monkeypatch):
     """On a CPU vLLM packs a copy of the tied embedding, which its own reload leaves as it was."""
     assert engine.llm.llm_engine.model_config.hf_config.tie_word_embeddings
-    monkeypatch.setattr("sftbench.engines.vllm_worker.repack_heads", lambda model: None)
+    monkeypatch.setattr("sftbench.engines.vllm_worker.repack_heads", lambda *_: None)
     with pytest.raises(
         SftbenchError, match=f"{UNLIKE}.*its weights of the output head seem to be the old ones\n"
     ):
         engine.load(changed)
+
+
+@pytest.mark.skipif(not on_cpu(), reason="only a CPU keeps packed copies")
+@pytest.mark.usefixtures("original")
+def test_a_tied_head_computes_with_the_packed_embedding_or_is_packed_again(
+    engine, reference, clozes, changed
+):
+    def copies(worker):
+        return packed(worker.model_runner.get_model())
+
+    def repacked(worker):
+        """Return the copies after a reload that, as far as one can see, has packed nothing."""
+        model = worker.model_runner.get_model()
+        repack_heads(model, packed(model))
+        return packed(model)
+
+    (old,) = engine.llm.collective_rpc(copies)
+    engine.load(changed)
+    reference.load(changed)
+    (new,) = engine.llm.collective_rpc(copies)
+    assert new["lm_head"] is new["model.embed_tokens"] is not old["lm_head"]
+    assert answers(engine, clozes) == answers(reference, clozes)
+    (again,) = engine.llm.collective_rpc(repacked)
+    assert again["lm_head"] is not new["lm_head"]
+    assert again["model.embed_tokens"] is new["model.embed_tokens"]
+    assert answers(engine, clozes) == answers(reference, clozes)
 
 
 @pytest.mark.usefixtures("original")
