@@ -7,7 +7,8 @@ import json
 import mmap
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,20 +89,24 @@ def _digest_of_tensors(path: Path) -> str:
 
 
 def content_digest(headers: Mapping[str, TensorHeader]) -> str:
-    """Return the digest of tensors in weight files: names, shapes, dtypes and content."""
-    content: dict[str, Any] = {}
-    for shard in dict.fromkeys(header.shard for header in headers.values()):
-        with (
-            shard.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as view,
-        ):
-            for name, header in headers.items():
-                if header.shard == shard:
-                    with view[header.start : header.stop] as part:
-                        content_hash = hashlib.sha256(part).hexdigest()
-                    content[name] = [header.dtype, list(header.shape), content_hash]
-    return digest_of(content)
+    """Return the digest of tensors in weight files: names, shapes, dtypes and content.
+
+    Several threads hash a tensor each: where all of a large model is read, that is what takes time.
+    """
+    with ExitStack() as opened, ThreadPoolExecutor() as pool:
+        shards: dict[Path, memoryview] = {}
+        for shard in dict.fromkeys(header.shard for header in headers.values()):
+            stream = opened.enter_context(shard.open("rb"))
+            mapped = opened.enter_context(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+            shards[shard] = opened.enter_context(memoryview(mapped))
+
+        def hashed(header: TensorHeader) -> str:
+            with shards[header.shard][header.start : header.stop] as part:
+                return hashlib.sha256(part).hexdigest()
+
+        hashes = list(pool.map(hashed, headers.values()))
+    both = zip(headers.items(), hashes, strict=True)
+    return digest_of({n: [one.dtype, list(one.shape), found] for (n, one), found in both})
 
 
 def source_digest(source: Source) -> str:
