@@ -31,6 +31,7 @@ from sftbench.checkpoints.tokenizers import has_tokenizer, highest_token_id
 from sftbench.checkpoints.update import HEAD, embedding_name
 from sftbench.checkpoints.weights import file_headers, require_finite
 from sftbench.common.errors import SftbenchError
+from sftbench.common.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +48,12 @@ UNDERSTOOD = frozenset({
 })  # fmt: skip
 """Settings that this way of merging knows, and two that say nothing by themselves; any other one
 that is set needs peft."""
+TRANSPOSED = ("gpt2", "openai-gpt")
+"""Language models of transformers whose linear layers (Conv1D) store columns for rows."""
 KEPT_BYTES = 1 << 28
-"""Merged tensors that are kept for the next look, in bytes; the last one is, whatever its size."""
+"""Merged tensors that are kept for the next look, in bytes."""
+KEPT_ALWAYS = 2
+"""The last few are kept whatever their size: a variant makes so many at a time (`lazy.ahead`)."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,21 @@ class Delta:
     scaling: float
 
 
+@dataclass
+class _Kept:
+    """The place of a merged tensor: whoever waits for it holds the place, not only the cache."""
+
+    flat: NDArray[Any] | None = None
+
+
 class AdapterSource:
     """The tensors of a base with a LoRA adapter merged in, in fp32, to the bit as peft merges.
 
-    A tensor is merged when it is looked at, and again when it is looked at later: the last few
-    are kept (`KEPT_BYTES`). So memory holds the adapter and a few tensors, whatever the model.
+    A tensor is merged when it is looked at: as a rule once in a pass over the model, however many
+    pieces of it are asked for by however many threads (a thread that falls tensors behind merges
+    again), and once more in the next pass. The last ones are kept (`KEPT_BYTES`, `KEPT_ALWAYS`), so
+    that memory holds the adapter and a few tensors, whatever the model. Names, shapes and dtypes
+    cost nothing.
     Hu et al. 2021 (arXiv 2106.09685): W + alpha / r B A; rsLoRA (arXiv 2312.03732): alpha / sqrt r.
 
     Args:
@@ -81,8 +96,8 @@ class AdapterSource:
 
     def __init__(self, path: Path, base: FolderSource, deltas: Mapping[str, Delta]) -> None:
         self.path, self.base, self.deltas = path, base, deltas
-        self._kept: OrderedDict[str, NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._lock, self._merging = threading.Lock(), threading.Lock()
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -98,12 +113,11 @@ class AdapterSource:
         """Return a tensor's scalars in one row; not to be changed."""
         if name not in self.deltas:
             return self.span(name, 0, math.prod(self.shapes[name]))
-        with self._lock:  # the product uses all processors by itself
-            if name not in self._kept:
-                self._kept[name] = self._merged(name)
-                while len(self._kept) > 1 and self._size() > KEPT_BYTES:
-                    self._kept.popitem(last=False)
-            return self._kept[name]
+        kept = self._place(name)
+        with self._merging:  # one at a time: the product uses all processors by itself
+            if kept.flat is None:
+                kept.flat = self._merged(name)
+            return kept.flat
 
     def span(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return the scalars between two flat indices; not to be changed."""
@@ -123,6 +137,14 @@ class AdapterSource:
         """Return one tensor."""
         return tensor_of(self, name)
 
+    def _place(self, name: str) -> _Kept:
+        """Return where a tensor is, or will be once it is merged; older ones are let go."""
+        with self._lock:
+            kept = self._kept.setdefault(name, _Kept())
+            while len(self._kept) > KEPT_ALWAYS and self._size() > KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return kept
+
     def _merged(self, name: str) -> NDArray[Any]:
         delta, shape = self.deltas[name], self.shapes[name]
         before = cast(self.base.flat(name), self.base.dtype(name), "F32")
@@ -130,7 +152,7 @@ class AdapterSource:
         return stored_of(as_tensor(before, "F32", shape) + added, "F32")
 
     def _size(self) -> int:
-        return sum(kept.nbytes for kept in self._kept.values())
+        return sum(4 * math.prod(self.shapes[name]) for name in self._kept)
 
 
 def source_of(origin: str | Mapping[str, str]) -> Source:
@@ -141,9 +163,22 @@ def source_of(origin: str | Mapping[str, str]) -> Source:
     """
     if isinstance(origin, str):
         return FolderSource(Path(origin))
-    found = adapter_source(Path(origin["adapter"]), Path(origin["base"]))
+    return adapter_over(Path(origin["adapter"]), Path(origin["base"]))
+
+
+def adapter_over(adapter: Path, base: Path) -> AdapterSource:
+    """Return an adapter over its base, merged tensor by tensor.
+
+    Raises:
+        SftbenchError: as `adapter_source`, or this adapter takes peft.
+    """
+    found = adapter_source(adapter, base)
     if found is None:
-        raise SftbenchError("the adapter was changed meanwhile", where=origin["adapter"])
+        raise SftbenchError(
+            "this adapter cannot be merged tensor by tensor",
+            where=adapter,
+            remedy="`sftbench model ADAPTER` merges it into a folder, or says why it cannot be.",
+        )
     return found
 
 
@@ -151,8 +186,9 @@ def adapter_source(adapter: Path, base: Path) -> AdapterSource | None:
     """Return an adapter over its base, merged tensor by tensor; None where that takes peft.
 
     Only LoRA on stored matrices is merged here. What trains or adds anything else (DoRA, whole
-    modules, embeddings, new tokens, PiSSA's other base ...), and what does not fit, is left to
-    `merging.merged`, which merges it or says what is wrong.
+    modules, embeddings, new tokens, PiSSA's other base ...), a base that stores its matrices in
+    another way (quantised, transposed), and what does not fit, is left to `merging.merged`, which
+    merges it or says what is wrong.
 
     Raises:
         SftbenchError: a folder is broken, the adapter is for another base, or it holds NaN.
@@ -163,7 +199,7 @@ def adapter_source(adapter: Path, base: Path) -> AdapterSource | None:
     opened = open_adapter(adapter)
     require_base(opened, base)
     source = FolderSource(base)
-    if not _is_plain(opened) or _has_other_tokens(opened, source):
+    if not _is_plain(opened) or not _stores_matrices(base) or _has_other_tokens(opened, source):
         return None
     found = _targets(opened, source)
     if not found or any(name in (HEAD, embedding_name(source.shapes)) for name in found):
@@ -173,12 +209,10 @@ def adapter_source(adapter: Path, base: Path) -> AdapterSource | None:
     deltas: dict[str, Delta] = {}
     for name, module in found.items():
         down, up = (tensors[f"{PREFIX}{module}.{part}.weight"].to(torch.float32) for part in PARTS)
-        rank = _setting(opened, "rank_pattern", module, opened.settings.get("r"))
-        if rank != len(down):
+        scaling = _scaling(opened, module, len(down))
+        if scaling is None:
             return None
-        alpha = _setting(opened, "alpha_pattern", module, opened.settings.get("lora_alpha"))
-        root = math.sqrt(rank) if opened.settings.get("use_rslora") else rank
-        deltas[name] = Delta(down, up, alpha / root)
+        deltas[name] = Delta(down, up, scaling)
     return AdapterSource(adapter, source, deltas)
 
 
@@ -192,7 +226,30 @@ def _is_plain(adapter: Adapter) -> bool:
         and settings.get("task_type") in (None, "CAUSAL_LM")
         and settings.get("bias", "none") == "none"
         and (isinstance(start, bool) or start == "gaussian")  # others change the base as well
+        and _has_plain_names(settings)
     )
+
+
+def _has_plain_names(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings that hold names of modules can be read as such."""
+    wanted = settings.get("target_modules")
+    tables = [settings.get(key) or {} for key in ("rank_pattern", "alpha_pattern")]
+    if not isinstance(wanted, str | list) or not all(isinstance(one, dict) for one in tables):
+        return False
+    try:
+        for pattern in (*([wanted] if isinstance(wanted, str) else ()), *tables[0], *tables[1]):
+            re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _stores_matrices(base: Path) -> bool:
+    """Return whether a base stores the matrix W of each y = W x, and not another form of it."""
+    config = read_json(base / "config.json") if (base / "config.json").is_file() else {}
+    if not isinstance(config, dict):
+        return False
+    return "quantization_config" not in config and config.get("model_type") not in TRANSPOSED
 
 
 def _has_other_tokens(adapter: Adapter, base: FolderSource) -> bool:
@@ -225,7 +282,7 @@ def _targets(adapter: Adapter, base: FolderSource) -> dict[str, str] | None:
 
 def _asked_for(adapter: Adapter, base: FolderSource) -> set[str]:
     """Return the modules with a matrix in the blocks that the settings are about."""
-    wanted = adapter.settings.get("target_modules") or []
+    wanted = adapter.settings["target_modules"]
     stored = [
         name.removesuffix(".weight")
         for name, shape in base.shapes.items()
@@ -235,6 +292,17 @@ def _asked_for(adapter: Adapter, base: FolderSource) -> set[str]:
         return {module for module in stored if re.fullmatch(wanted, module)}
     ends = tuple(f".{one}" for one in wanted)
     return {module for module in stored if module in wanted or module.endswith(ends)}
+
+
+def _scaling(adapter: Adapter, module: str, rank: int) -> float | None:
+    """Return alpha / rank, or alpha / sqrt(rank); None where the settings do not say it plainly."""
+    wanted = _setting(adapter, "rank_pattern", module, adapter.settings.get("r"))
+    alpha = _setting(adapter, "alpha_pattern", module, adapter.settings.get("lora_alpha"))
+    if type(wanted) is not int or wanted != rank or rank == 0:
+        return None
+    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+        return None
+    return float(alpha / (math.sqrt(rank) if adapter.settings.get("use_rslora") else rank))
 
 
 def _setting(adapter: Adapter, pattern: str, module: str, default: Any) -> Any:

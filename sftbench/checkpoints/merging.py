@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftbench.checkpoints.adapter_source import AdapterSource, adapter_source
+from sftbench.checkpoints.adapter_source import AdapterSource, adapter_over, adapter_source
 from sftbench.checkpoints.adapters import Adapter, adapter_digest, open_adapter, require_base
 from sftbench.checkpoints.cached import made_once
 from sftbench.checkpoints.digest import source_digest
@@ -47,7 +47,7 @@ def merged(adapter: Path, base: Path) -> Path:
     opened, into = open_adapter(adapter), open_checkpoint(base)
     require_base(opened, base)
     folder = cache_folder() / "merged" / _key(opened, into)
-    needs_peft = not folder.is_dir() and not can_be_laid_over(adapter, base)
+    needs_peft = not folder.is_dir() and adapter_source(adapter, base) is None
     if needs_peft and importlib.util.find_spec("peft") is None:
         raise SftbenchError(
             "merging an adapter needs the package peft, which is not installed",
@@ -76,8 +76,9 @@ def can_be_laid_over(adapter: Path, base: Path) -> bool:
     """Return whether an adapter can be merged tensor by tensor; see `adapter_source`.
 
     Raises:
-        SftbenchError: as `adapter_source`.
+        SftbenchError: as `adapter_source`, or the base is no full checkpoint.
     """
+    open_checkpoint(base)
     return adapter_source(adapter, base) is not None
 
 
@@ -88,14 +89,8 @@ def laid_over(adapter: Path, base: Path) -> LaidOver:
         SftbenchError: a folder is broken, or the adapter is not for this base or not of the kind
             that `can_be_laid_over`.
     """
-    source = adapter_source(adapter, base)
-    if source is None:
-        raise SftbenchError(
-            "this adapter cannot be merged tensor by tensor",
-            where=adapter,
-            remedy="`sftbench model ADAPTER` merges it into a folder.",
-        )
     opened, into = open_adapter(adapter), open_checkpoint(base)
+    source = adapter_over(adapter, base)
     folder = cache_folder() / "laid-over" / _key(opened, into)
 
     def make(staging: Path) -> None:

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sftbench.checkpoints.adapter_source import adapter_over
+from sftbench.checkpoints.adapters import is_adapter
 from sftbench.checkpoints.regions import in_region
 from sftbench.checkpoints.source import (
     FLOATS,
@@ -99,10 +101,16 @@ class Pair:
     def open(cls, base: Path, tuned: Path) -> Pair:
         """Lay two folders side by side.
 
+        Args:
+            base: a checkpoint.
+            tuned: a checkpoint, or an adapter, which is then merged tensor by tensor.
+
         Raises:
-            SftbenchError: a weight file is broken, or the models do not fit together.
+            SftbenchError: a weight file is broken, the models do not fit together, or the adapter
+                is not of the kind that is merged tensor by tensor.
         """
-        return cls(FolderSource(base), FolderSource(tuned))
+        after = adapter_over(tuned, base) if is_adapter(tuned) else FolderSource(tuned)
+        return cls(FolderSource(base), after)
 
     @cached_property
     def head_follows(self) -> bool:

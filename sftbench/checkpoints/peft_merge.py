@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,7 +156,7 @@ def _lay_over(model: PreTrainedModel, config: PeftConfig, adapter: Adapter) -> P
     try:
         wrapped = PeftModel(model, config)
         result = wrapped.load_adapter(str(adapter.path), "default", torch_device="cpu")
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise SftbenchError(
             f"the adapter does not fit this base ({_reason(error)})",
             where=adapter.path,

@@ -150,16 +150,31 @@ class Tensors(Mapping[str, "torch.Tensor"]):
     def __init__(self, source: Source) -> None:
         self._source = source
 
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of each tensor, sorted by name; no tensor is made."""
+        return self._source.shapes
+
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._source.shapes:
             raise KeyError(name)
         return tensor_of(self._source, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._source.shapes  # a mapping would make the tensor to know
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._source.shapes)
 
     def __len__(self) -> int:
         return len(self._source.shapes)
+
+
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor; those of a source are not made for it."""
+    if isinstance(tensors, Tensors):
+        return dict(tensors.shapes)
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def as_floats(flat: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from sftbench.checkpoints.source import shapes_of
 from sftbench.checkpoints.vocabulary import REMEDY, in_blocks, resized_rows, some
 from sftbench.common.errors import SftbenchError
 
@@ -39,7 +40,7 @@ def shared_names(
         base, only_tuned, only_base
     ):
         _require_no_others(only_base, only_tuned, where)
-    resized_rows(_shapes(base), _shapes(tuned), where=where[1])
+    resized_rows(shapes_of(base), shapes_of(tuned), where=where[1])
     return sorted(base.keys() & tuned.keys())
 
 
@@ -50,7 +51,7 @@ def pair_notes(base: Tensors, tuned: Tensors) -> list[str]:
         SftbenchError: as `shared_names`, for shapes.
     """
     notes = []
-    vocabulary = resized_rows(_shapes(base), _shapes(tuned))
+    vocabulary = resized_rows(shapes_of(base), shapes_of(tuned))
     if vocabulary is not None:
         notes.append(vocabulary.words)
     if is_tied(base) != is_tied(tuned):
@@ -127,10 +128,6 @@ def _common_rows(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tenso
         return before, after
     rows = min(len(before), len(after))
     return before[:rows], after[:rows]
-
-
-def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def embedding_name(tensors: Iterable[str]) -> str | None:
