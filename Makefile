@@ -58,7 +58,7 @@ test: lint types docs
 bench: $(STAMP)
 	@mkdir -p out/bench
 	$(BIN)/python benchmarks/restore.py --folder out/bench -o out/bench/restore.json
-	$(BIN)/python benchmarks/variants.py --models lab,smollm2 --limit 8 -o out/bench/variants.json
+	$(BIN)/python benchmarks/variants.py --models lab,smollm2 -o out/bench/variants.json
 
 clean:
 	rm -rf $(VENV) out .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

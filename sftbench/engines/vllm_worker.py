@@ -72,8 +72,7 @@ def repack_heads(model: Any, before: Mapping[str, Any]) -> None:
 
     if not current_platform.is_cpu():
         return
-    after = packed(model)
-    tables = {
+    tables: dict[str, Any] = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, VocabParallelEmbedding)
@@ -81,13 +80,12 @@ def repack_heads(model: Any, before: Mapping[str, Any]) -> None:
     }
     fresh = {
         tables[name].weight.data_ptr(): made
-        for name, made in after.items()
+        for name, made in packed(model).items()
         if name in tables and made is not before.get(name)
     }
-    for module in tables.values():
-        if not isinstance(module, ParallelLMHead):
-            continue
-        if module.weight.data_ptr() in fresh:
-            module.cpu_linear = fresh[module.weight.data_ptr()]
+    heads: list[Any] = [one for one in tables.values() if isinstance(one, ParallelLMHead)]
+    for head in heads:
+        if head.weight.data_ptr() in fresh:
+            head.cpu_linear = fresh[head.weight.data_ptr()]
         else:
-            module.quant_method.process_weights_after_loading(module)
+            head.quant_method.process_weights_after_loading(head)

@@ -10,14 +10,14 @@ from functools import partial
 import pytest
 import torch
 from lm_eval.tasks import TaskManager
+from typer.testing import CliRunner
 
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.regions import in_region
-from sftbench.checkpoints.restored_folders import plan_folders, write_restored
-from sftbench.checkpoints.rules import parse_rule
 from sftbench.checkpoints.weights import read_tensors
 from sftbench.checkpoints.writer import write_checkpoint
+from sftbench.cli.app import app
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.settings import vllm_installed
 from sftbench.facts.reference import resolve_facts
@@ -76,9 +76,11 @@ def tuned(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def restored(tuned):
-    """Return the variant as `sftbench restore` writes it."""
+    """Return the variant as `sftbench restore apply` writes it."""
     path = tuned.parent / "restored"
-    write_restored(plan_folders(resolve("lab"), tuned, [parse_rule(RULE)]), [path])
+    pair = ("--base", "lab", "--tuned", str(tuned))
+    command = ["restore", "apply", *pair, "--rule", RULE, "-o", str(path)]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
     return path
 
 
@@ -213,6 +215,31 @@ def test_the_command_line_finds_base_and_card(tuned, tmp_path, monkeypatch, caps
     assert "sftbench: levels of the base" in told
 
 
+@pytest.mark.parametrize("model", ["sftbench-hf", pytest.param("sftbench-vllm", marks=vllm)])
+def test_the_command_line_scores_a_task_that_is_not_ours(
+    model, written, foreign, tuned, tmp_path, monkeypatch
+):
+    """As lm-eval's own `hf` scores the checkpoint that `sftbench restore apply` writes."""
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
+    wrapper.run(
+        [
+            *("run", "--model", model, "--include_path", str(foreign)),
+            *("--model_args", f"base=lab,tuned={tuned},criterion=relative,percent=20"),
+            *("--tasks", "foreign_choice,foreign_write", "--limit", str(LIMIT)),
+            *("--batch_size", "8", "--output_path", str(tmp_path)),
+        ]
+    )
+    (path,) = tmp_path.glob("*/results_*.json")
+    results = json.loads(path.read_text())["results"]
+    for task in ("foreign_choice", "foreign_write"):
+        assert score_of(results, task) == score_of(written["results"], task)
+
+
+def score_of(results, task):
+    """Return the figure of a task of this module."""
+    return results[task].get("acc,none", results[task].get("exact_match,none"))
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -249,9 +276,11 @@ def small(tmp_path_factory):
 
 
 @vllm
-def test_vllm_answers_as_transformers_does(ask, tuned, unwritten):
+def test_vllm_answers_as_transformers_does(ask, tuned, unwritten, written):
     args = {"base": "lab", "tuned": str(tuned), "criterion": "relative", "percent": 20}
     found = ask("sftbench-vllm", **args, max_length=512)
+    for task in ("foreign_choice", "foreign_write"):
+        assert score_of(found["results"], task) == score_of(written["results"], task)
     ours, theirs = samples_of(found), samples_of(unwritten)
     for name in theirs.keys() - {"foreign_choice"}:
         assert ours[name] == theirs[name]
