@@ -40,6 +40,9 @@ COPIED = (
 SHARD_BYTES = 5_000_000_000
 """The largest weight file, as transformers writes them."""
 
+UNWRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
+"""What a system says of a place where no folder can be made."""
+
 Form = tuple[str, tuple[int, ...]]
 """Dtype, as safetensors writes it, and shape."""
 _ST = {name: form for form, name in TORCH.items()}
@@ -111,7 +114,7 @@ def _disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(out) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in UNWRITABLE:
             raise SftbenchError(
                 f"cannot be written ({error.strerror})", where=out, remedy="Name another output."
             ) from error

@@ -170,6 +170,15 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(pair, monkeypatch):
     assert not list(pair.out.parent.glob(".*"))
 
 
+def test_a_place_where_no_folder_can_be_is_an_error_that_names_it(tmp_path):
+    from sftbench.checkpoints.writer import write_checkpoint
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SftbenchError, match=r"cannot be written .*\n?Name another output"):
+        write_checkpoint(tmp_path / "file" / "out", {}, like=tmp_path)
+    assert (tmp_path / "file").read_text() == ""
+
+
 def test_a_kill_while_writing_leaves_no_checkpoint(pair):
     """Killed between two tensors: nothing stands under the name; a new run is not hindered."""
     import subprocess
