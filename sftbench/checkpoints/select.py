@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,8 @@ MOST_COUNTED = (1 << 32) - 1
 """Scalars that a histogram of 32 bits is sure to hold."""
 MOST_BINS = 48
 """That one pass takes: each has a histogram of its own, in every thread."""
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 Size = tuple[Decimal, "Measure"]
 Hows = Mapping[str, How]
@@ -228,14 +230,18 @@ def _guess(
             kernels.squares(*given, sums, np.zeros((0, BINS)))
         return counts, sums
 
-    counts, squares = np.zeros(BINS, np.int64), np.zeros(BINS)
-    for _, (some, sums) in pair.sweep(names, work):
-        counts += some
-        squares += sums
+    sampled = 0
+    counts, squares = np.zeros(BINS), np.zeros(BINS)
+    for piece, (some, sums) in pair.sweep(names, work):
+        # A short piece gives more of itself to the sample than a long one.
+        seen = int(some.sum())
+        counts += some * ((piece.stop - piece.start) / seen)
+        squares += sums * ((piece.stop - piece.start) / seen)
+        sampled += seen
     found: set[int] = set()
     for percent, measure in sizes:
-        weights = squares if measure == "norm" else _ranked(counts, ranking).astype(np.float64)
-        found.update(_likely_bins(float(percent) / 100, measure, weights, int(counts.sum())))
+        weights = squares if measure == "norm" else _ranked(counts, ranking)
+        found.update(_likely_bins(float(percent) / 100, measure, weights, sampled))
     return sorted(found)[:MOST_BINS]
 
 
@@ -253,7 +259,7 @@ def _likely_bins(
     return [place for place in places if weights[place]]
 
 
-def _ranked(counts: NDArray[np.int64], ranking: Ranking) -> NDArray[np.int64]:
+def _ranked(counts: NDArray[_Number], ranking: Ranking) -> NDArray[_Number]:
     """Return the counts without scalars that do not count: those that did not change."""
     if not ranking.only_changed:
         return counts

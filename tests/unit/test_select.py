@@ -433,6 +433,22 @@ def test_wrong_guesses_cost_a_pass_and_change_nothing(larger, monkeypatch, bins)
         require_same(result, tensors)
 
 
+def test_many_small_tensors_do_not_mislead_the_guess(monkeypatch):
+    """Of a small tensor a larger part is in the sample; here they change ten times as much."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {f"layers.{i}.small": (30, 100) for i in range(40)} | {"layers.0.wide": (3000, 400)}
+    base = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    tuned = {
+        name: p + (0.1 if "small" in name else 0.01) * torch.randn(p.shape, generator=generator)
+        for name, p in base.items()
+    }
+    passes = []
+    count = select._count
+    monkeypatch.setattr(select, "_count", lambda *a, **k: passes.append(a[3]) or count(*a, **k))
+    plan(pair_of(base, tuned), [parse_rule(f"relative,{k}%") for k in (5, 20, 60)])
+    assert len(passes) == 1
+
+
 def test_one_ranking_serves_many_percentages(larger):
     pair = pair_of(*larger)
     found = restored(pair, *(f"relative,{k}%" for k in (1, 5, 20, 60)))
