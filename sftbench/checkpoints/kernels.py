@@ -279,7 +279,8 @@ def squares(
             decode(tuned[b : b + n], s[:n])
         for i in range(n):
             place = (key[i] >> 16) + 32768
-            d = np.float64(s[i] - p[i])
+            # What the ranking takes for unchanged is not restored, and does not count.
+            d = np.float64(s[i] - p[i]) if key[i] != LOWEST or not how[2] else 0.0
             coarse[place] += d * d
             row = rows[place]
             if row:

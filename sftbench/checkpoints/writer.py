@@ -40,7 +40,15 @@ COPIED = (
 SHARD_BYTES = 5_000_000_000
 """The largest weight file, as transformers writes them."""
 
-UNWRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 """What a system says of a place where no folder can be made."""
 
 Form = tuple[str, tuple[int, ...]]

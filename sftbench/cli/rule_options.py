@@ -87,11 +87,28 @@ def all_rules(
     """Return the rules that are written in full, then those of `rules_of`; each once.
 
     Raises:
-        SftbenchError: a rule cannot be read.
+        SftbenchError: a rule cannot be read, or there is no size for what is named.
     """
     from sftbench.checkpoints.rules import parse_rule
+    from sftbench.common.errors import SftbenchError
 
     found = [parse_rule(text) for text in written or ()]
+    idle = [
+        flag
+        for flag, given in (
+            ("--criterion", criteria != "relative"),
+            ("--arithmetic", arithmetic != "fp32"),
+            ("--per-tensor", per_tensor),
+            ("--region", region != "blocks"),
+        )
+        if given
+    ]
+    if sizes is None and idle:
+        raise SftbenchError(
+            f"{', '.join(idle)} does nothing without a size",
+            remedy="Add sizes (--restore or --percent, such as 20%norm), or write the rule in "
+            "full with --rule.",
+        )
     if sizes is not None:
         found += rules_of(sizes, criteria, arithmetic, per_tensor=per_tensor, region=region)
     return tuple(dict.fromkeys(found))

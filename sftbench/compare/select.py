@@ -63,6 +63,12 @@ def select(
     if part != "all":
         chosen = _validation(kept)
         kept = kept.filter(pl.col("fact_id").is_in(chosen) == (part == "validation"))
+    if kept.is_empty():
+        raise SftbenchError(
+            "too few facts to keep a quarter of them, whole answers together, for a choice",
+            where=card.path,
+            remedy="Ask more facts, or name the restores without --auto (check: --restore 5,20).",
+        )
     return Selection(kept, rows.height - levelled.height)
 
 

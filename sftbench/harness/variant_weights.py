@@ -130,6 +130,6 @@ def _line(record: Mapping[str, Any]) -> str:
         made = record["restore"]
         line += (
             f": {made['count']:,} of {made['region']:,} scalars and "
-            f"{made['l2_removed']:.1%} of the update's L2 norm go back"
+            f"{made['l2_removed']:.1%} of the L2 norm of the update in them go back"
         )
     return line
