@@ -135,9 +135,12 @@ def orders_of(rule, base, tuned):
         if not is_ranked(name):
             continue
         scores, p, s = scores_of(rule, name, base[name], tuned[name])
+        # Norms are of the models themselves, whatever the arithmetic of the scores.
+        before, after = (model[name].float().reshape(-1) for model in (base, tuned))
+        squares = (after[: len(p)] - before[: len(p)]).double() ** 2
         lists.append(
             [
-                (-score, name, i, (float(s[i]) - float(p[i])) ** 2)
+                (-score, name, i, float(squares[i]))
                 for i, score in enumerate(scores)
                 if rule.measure == "scalars" or p[i] != s[i]
             ]
