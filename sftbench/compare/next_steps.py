@@ -134,7 +134,7 @@ def _restores(wanted: CheckRequest, request: Request, compared: Compared) -> lis
         what = "a restored model" if len(rules) == 1 else "the restored models"
     else:
         rules = [parse_rule(repair.chosen)] if repair.chosen else []
-        what = "the repaired model"
+        what = "the chosen restore"
     if not rules:
         return []
     models = {"base": request.base_name, "tuned": request.tuned_name}

@@ -267,6 +267,12 @@ def test_the_chosen_restore_is_asked_the_facts_that_did_not_choose_it(request_: 
     assert sum(one.healed for one in repairs if one) == lost > 0
 
 
+def test_too_few_facts_to_keep_some_for_the_choice_are_an_error(request_: Request) -> None:
+    with pytest.raises(SftbenchError, match="too few facts to keep a quarter of them"):
+        run_with_repair(replace(request_, limit=3), [HEALS_ALL], never, lambda _: None)
+    assert not request_.out.exists()
+
+
 def test_scored_again_it_is_still_said_how_the_restore_was_chosen(
     request_: Request, tmp_path: Path
 ) -> None:

@@ -436,7 +436,7 @@ def request_of(wanted: CheckRequest) -> Request:
 
 def test_after_a_repair_the_command_writes_what_was_chosen() -> None:
     steps = checked(repaired(), candidates=default_candidates())
-    assert steps["the repaired model"] == (
+    assert steps["the chosen restore"] == (
         "sftbench restore apply --base tiny --tuned mine --rule relative,20%norm "
         "--output out-restored"
     )

@@ -11,6 +11,7 @@ from sftbench.checkpoints.planning import plan
 from sftbench.checkpoints.regions import in_region
 from sftbench.checkpoints.restored import RestoredWeights
 from sftbench.checkpoints.rules import parse_rule
+from sftbench.cli.rule_options import all_rules
 from sftbench.common.errors import SftbenchError
 
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -125,3 +126,13 @@ def test_fp64_is_ranked_as_fp32_and_written_as_it_is():
     expected[top] = base[NAME].reshape(-1)[top]
     assert result.dtype == torch.float64
     assert torch.equal(result.reshape(-1), expected)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"criteria": "absolute"}, {"region": "mlp"}, {"per_tensor": True}, {"arithmetic": "bf16"}],
+)
+def test_an_option_that_would_do_nothing_is_an_error(given):
+    with pytest.raises(SftbenchError, match="does nothing without a size"):
+        all_rules(["relative,5%"], None, **given)
+    assert len(all_rules(["relative,5%"], "5,20", **given)) == 3
