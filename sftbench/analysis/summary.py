@@ -203,7 +203,9 @@ class RepairCandidate(Record):
     Attributes:
         rule: such as "relative,20%norm"; "" for the tuned model as it is.
         right: validation facts that it answers right.
-        removed: L2 norm of what it takes back over that of the update.
+        removed: L2 norm of what it takes back over that of the update in its region.
+        p: p value that it gets more right than the tuned model, adjusted for all that were tried
+            (`analysis.exact.better_than_chance`); None for the tuned model.
         tasks: figures of the validation task, if there is one.
         worse_in_task: it does worse in the task than the tuned model by more than one standard
             error, and cannot be chosen.
@@ -212,6 +214,7 @@ class RepairCandidate(Record):
     rule: str
     right: int
     removed: float
+    p: float | None = None
     tasks: tuple[TaskResult, ...] = ()
     worse_in_task: bool = False
 
@@ -223,8 +226,8 @@ class RepairChoice(Record):
         facts: validation facts; none of them is scored.
         candidates: what was tried, the tuned model first.
         best: the rule that answers most of them right, "" for the tuned model.
-        chosen: the gentlest rule within one standard error of it; None where that is the tuned
-            model as it is.
+        chosen: of the rules that are told from the tuned model the gentlest within one standard
+            error of the best; None where none is told from it.
     """
 
     facts: int
@@ -246,9 +249,17 @@ class RepairChoice(Record):
             )
         return (
             f"Of {tried}, {rest}, {self.chosen} was chosen: it gets {right[self.chosen]:,} right, "
-            f"the tuned model {right['']:,}; it takes the least of the update back among those "
-            f"within one standard error of the best one ({right[self.best]:,})."
+            f"the tuned model {right['']:,}{self._chance}; it takes the least of the update back "
+            f"among those within one standard error of the best one ({right[self.best]:,})."
         )
+
+    @property
+    def _chance(self) -> str:
+        p = next((one.p for one in self.candidates if one.rule == self.chosen), None)
+        if p is None:  # of an earlier version
+            return ""
+        shown = "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
+        return f" ({shown}, adjusted for all that were tried)"
 
 
 class FactsRecord(Record):

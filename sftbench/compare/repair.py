@@ -3,9 +3,10 @@
 A size that is picked where it scores best is picked on the test. So candidates are asked the
 validation facts alone; the one that is chosen is then asked the others, which had no part in it.
 
-The choice: of the candidates, and of the tuned model as it is, the one that answers most
-validation facts right is the best; chosen is the one that takes the least of the update back and
-is within one standard error of the best (the one-standard-error rule: Breiman et al. 1984). Facts
+The choice: a candidate counts only if it answers more validation facts right than the tuned model
+by more than chance gives the best of so many candidates (`analysis.exact.better_than_chance`, 5 %).
+Of those, chosen is the one that takes the least of the update back and is within one standard error
+of the one with most right answers (after the one-standard-error rule, Breiman et al. 1984). Facts
 that the fine-tune taught count as much as those that it forgot. With a validation task, a
 candidate that does worse in it than the tuned model by more than one standard error is left out.
 """
@@ -18,10 +19,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
+from sftbench.analysis.exact import better_than_chance
 from sftbench.analysis.summary import RepairCandidate, RepairChoice, TaskResult
 from sftbench.checkpoints.rules import Criterion, Measure, Restored, rule_of
+from sftbench.common.digests import seed_of
 from sftbench.compare.finished import Finished, read_result
 from sftbench.compare.plan import make_plan
 from sftbench.compare.request import Request, TaskRequest
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 CRITERIA: tuple[Criterion, ...] = ("relative", "absolute", "interpolation")
 SIZES = tuple(Decimal(size) for size in (20, 40, 60))
 """Of the update's L2 norm, percent: criteria are tried at equal removed norm."""
+LEVEL = 0.05
+"""How often a restore may be chosen where none does anything."""
 
 
 def default_candidates() -> tuple[Restored, ...]:
@@ -95,19 +101,22 @@ def choose(validated: Finished, candidates: Sequence[Restored]) -> RepairChoice:
     """
     right = _right(validated)
     tuned = validated.variant("tuned")
+    chances = _chances(right, validated.rows, candidates)
     figures = [_candidate(validated, right, None, tuned)]
     figures += [
-        _candidate(validated, right, rule, validated.variant(rule.name)) for rule in candidates
+        _candidate(validated, right, rule, validated.variant(rule.name), p)
+        for rule, p in zip(candidates, chances, strict=True)
     ]
     allowed = [one for one in figures if not one.worse_in_task]
     best = max(allowed, key=lambda one: (one.right, -one.removed))
-    near = [one for one in allowed if _near(right, validated.rows, one, best)]
-    chosen = min(near, key=lambda one: (one.removed, -one.right))
+    told = [one for one in allowed if one.p is not None and one.p <= LEVEL]
+    near = [one for one in told if _near(right, validated.rows, one, best)]
+    chosen = min(near, key=lambda one: (one.removed, -one.right), default=None)
     return RepairChoice(
         facts=validated.rows.height,
         candidates=tuple(figures),
         best=best.rule,
-        chosen=chosen.rule or None,
+        chosen=None if chosen is None else chosen.rule,
     )
 
 
@@ -131,7 +140,11 @@ def _column(one: Answered) -> str:
 
 
 def _candidate(
-    validated: Finished, right: pl.DataFrame, rule: Restored | None, one: Answered
+    validated: Finished,
+    right: pl.DataFrame,
+    rule: Restored | None,
+    one: Answered,
+    p: float | None = None,
 ) -> RepairCandidate:
     text = "" if rule is None else rule.text
     record: dict[str, Any] = dict(one.record.get("restore") or {})
@@ -144,6 +157,7 @@ def _candidate(
         rule=text,
         right=int(right[text].sum()),
         removed=float(record.get("l2_removed", 0.0)),
+        p=p,
         tasks=tuple(tasks),
         worse_in_task=any(_worse(*pair) for pair in zip(before, tasks, strict=True)),
     )
@@ -159,11 +173,31 @@ def _near(
 ) -> bool:
     """Return whether a candidate is within one standard error of the best one.
 
-    The error is of the paired difference, with the facts of one answer as one observation.
+    The error is that of the paired difference if there were none, with the facts of one answer as
+    one observation.
     """
-    paired = right.select(
-        "fact_id", gap=pl.col(best.rule).cast(pl.Int64) - pl.col(one.rule).cast(pl.Int64)
-    ).join(rows.select("fact_id", "relation", answer=pl.col("answers").list.first()), on="fact_id")
-    gaps = paired.group_by("relation", "answer").agg(pl.col("gap").sum())["gap"]
+    paired = _clustered(right, rows).with_columns(
+        gap=pl.col(best.rule).cast(pl.Int64) - pl.col(one.rule).cast(pl.Int64)
+    )
+    gaps = paired.group_by("cluster").agg(pl.col("gap").sum())["gap"]
     error = math.sqrt(sum(gap**2 for gap in gaps))
     return best.right - one.right <= error
+
+
+def _chances(
+    right: pl.DataFrame, rows: pl.DataFrame, candidates: Sequence[Restored]
+) -> list[float]:
+    """Return the p value of each candidate against the tuned model, adjusted for all of them."""
+    facts = _clustered(right, rows)
+    before = facts[""].cast(pl.Int8).to_numpy()
+    changes = np.stack([facts[rule.text].cast(pl.Int8).to_numpy() - before for rule in candidates])
+    seed = seed_of("repair", facts["fact_id"].to_list())
+    return better_than_chance(changes.astype(float), facts["cluster"].to_numpy(), seed=seed)
+
+
+def _clustered(right: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the right answers with the cluster of each fact: a number for relation and answer."""
+    named = rows.select("fact_id", "relation", answer=pl.col("answers").list.first())
+    facts = right.join(named, on="fact_id").sort("fact_id")
+    keys = pl.struct("relation", "answer")
+    return facts.with_columns(cluster=keys.rank("dense").cast(pl.Int64) - 1)

@@ -45,9 +45,9 @@ OF_THE_UPDATE: tuple[Term, ...] = (
 )
 VALIDATION: Term = (
     "Validation facts",
-    "Facts that were kept for choosing a restore and are not scored. Chosen is the restore that "
-    "takes the least back among those within one standard error of the one that answers most of "
-    "them right; the tuned model as it is takes part.",
+    "Facts that were kept for choosing a restore and are not scored. Chosen is, of "
+    "the restores that get more of them right than the tuned model by more than chance gives the "
+    "best of so many, the one that takes the least back within one standard error of the best.",
 )
 
 

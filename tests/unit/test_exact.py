@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import permutation_test
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from sftbench.analysis.exact import holm, mcnemar, sign_flip
+from sftbench.analysis.exact import better_than_chance, holm, mcnemar, sign_flip
 
 pytestmark = pytest.mark.unit
 
@@ -113,3 +114,23 @@ def test_holm_rises_with_p_and_lies_between_p_and_bonferroni(p_values):
         assert p <= high <= 1
     steps = np.array([p for p, _ in pairs]) * np.arange(n, 0, -1)
     assert sorted(adjusted) == pytest.approx(np.maximum.accumulate(steps).clip(max=1))
+
+
+def test_the_best_of_several_is_held_against_the_largest_gain_of_every_exchange():
+    """Against all exchanges, one by one; ten clusters, three changes of which two are alike."""
+    random = np.random.default_rng(3)
+    cluster = random.permutation(np.repeat(np.arange(10), 2))
+    changes = random.choice([-1.0, 0.0, 1.0], size=(3, 20), p=[0.1, 0.5, 0.4])
+    changes[1] = changes[0]
+    totals = np.stack([np.bincount(cluster, one, 10) for one in changes])
+    largest = [max(totals @ signs) for signs in itertools.product((-1.0, 1.0), repeat=10)]
+    expected = [np.mean([one >= total for one in largest]) for total in totals.sum(axis=1)]
+    found = better_than_chance(changes, cluster, seed=1)
+    assert found == pytest.approx(expected, abs=0.02)
+    assert found[0] == found[1]
+    alone = better_than_chance(changes[:1], cluster, seed=1)
+    assert alone[0] <= found[0] + 0.02
+
+
+def test_without_any_change_nothing_is_better_than_chance():
+    assert better_than_chance(np.zeros((2, 5)), np.arange(5), seed=0) == [1.0, 1.0]
