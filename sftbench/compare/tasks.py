@@ -15,6 +15,7 @@ from typing import Any
 from sftbench.analysis.summary import TaskResult
 from sftbench.common.digests import digest_of_lines, software_versions
 from sftbench.common.errors import SftbenchError
+from sftbench.common.logs import errors_only
 from sftbench.compare.request import TaskRequest
 from sftbench.engines.protocol import Engine
 
@@ -23,6 +24,8 @@ SEED = 1234
 BOOTSTRAPS = 1000
 """Resamples for the standard error of metrics that have no formula for it."""
 NEAR_NAMES = 3
+LM_EVAL = "lm_eval"
+"""Whose warnings at every start say nothing of a variant."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -63,7 +66,7 @@ class Tasks:
 
         from sftbench.harness.live import lm_of
 
-        with _quiet(), _plainly(name, "failed"):
+        with errors_only(LM_EVAL), _plainly(name, "failed"):
             _seed()
             for task in self.loaded[name]["tasks"].values():
                 task.set_fewshot_seed(seed=SEED)
@@ -87,7 +90,7 @@ def load_tasks(request: TaskRequest) -> Tasks:
         SftbenchError: lm-eval is not installed, knows no task of that name, or cannot load it;
             or the task runs code that a model writes, or shows pictures or sound.
     """
-    with _quiet():
+    with errors_only(LM_EVAL):
         manager = _manager(request)
         for name in request.names:
             _require_known(name, manager)
@@ -260,17 +263,3 @@ def _plainly(name: str, what: str) -> Iterator[None]:
             remedy="Its data must be in reach: the hub, its cache, or local files. "
             f"`sftbench lm-eval --tasks {name} ...` shows all that lm-eval says.",
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let lm-eval log errors only: what it warns of at every start says nothing of a variant."""
-    import logging
-
-    logger = logging.getLogger("lm_eval")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

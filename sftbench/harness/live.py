@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sftbench.common.errors import SftbenchError
+from sftbench.common.logs import errors_only
 from sftbench.engines.protocol import Engine
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.engines.vllm import VllmEngine
@@ -42,13 +41,6 @@ def hf_arguments(engine: TransformersEngine) -> dict[str, Any]:
     return {"pretrained": engine.model, "tokenizer": engine.tokenizer}
 
 
-@contextmanager
-def model_in_memory() -> Iterator[None]:
+def model_in_memory() -> AbstractContextManager[None]:
     """Leave out lm-eval's warnings that its `hf` loads no model itself: that is meant."""
-    logger = logging.getLogger("lm_eval.models.huggingface")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    return errors_only("lm_eval.models.huggingface")

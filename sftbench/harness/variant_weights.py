@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftbench.checkpoints.folder import Checkpoint, open_checkpoint, read_tensors, require_finite
+from sftbench.checkpoints.folder import Checkpoint, open_checkpoint, require_finite
 from sftbench.checkpoints.lazy import Weights
 from sftbench.checkpoints.pair import Pair as Models
 from sftbench.checkpoints.pair import find_pair
@@ -101,8 +101,8 @@ def _made(
         digest = variant.digest(base.digest, tuned.digest)
         noise = PerturbedWeights(pair, variant.draw, digest, dtype)
         return noise, {"noise": noise.perturbation.record()}, pair.notes
-    held = base.path if isinstance(variant, Base) else tuned.path
-    require_finite(read_tensors(held), held)
+    model = base if isinstance(variant, Base) else tuned
+    require_finite(pair.before if model is base else pair.after, model.path)
     return None, {}, pair.notes
 
 
