@@ -116,6 +116,7 @@ class TaskResult(Record):
         value: the figure, in the metric's own unit.
         stderr: its standard error as the harness gives it; None where it gives none.
         n: documents asked.
+        higher_is_better: whether more of it is better, as the task says; None where it does not.
     """
 
     task: str
@@ -123,6 +124,7 @@ class TaskResult(Record):
     value: float
     stderr: float | None = None
     n: int
+    higher_is_better: bool | None = None
 
 
 class VariantResult(Record):

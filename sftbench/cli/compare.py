@@ -130,7 +130,7 @@ def compare(
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     restored = all_rules(rule, restore, criterion, arithmetic, per_tensor=per_tensor, region=region)
     chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
-    require_auto(auto_task, auto=auto)
+    require_auto(auto_task, tasks, auto=auto)
     beside = _task_request(tasks, tasks_limit, tasks_path)
     fact_set = resolve_facts(facts)
     models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
@@ -229,13 +229,19 @@ def chat_of(*, all_variants: bool, tuned_only: bool) -> Chat:
     return "tuned" if tuned_only else "none"
 
 
-def require_auto(auto_task: str | None, *, auto: bool) -> None:
-    """Raise `SftbenchError` where a validation task is named and nothing is to be chosen."""
+def require_auto(auto_task: str | None, tasks: str | None, *, auto: bool) -> None:
+    """Raise `SftbenchError` where a validation task does nothing, or would be scored as well."""
     from sftbench.common.errors import SftbenchError
 
     if auto_task is not None and not auto:
         raise SftbenchError(
             "--auto-task does nothing without --auto", remedy="Add --auto, or use --tasks."
+        )
+    both = set((auto_task or "").split(",")) & set((tasks or "").split(",")) - {""}
+    if both:
+        raise SftbenchError(
+            f"{', '.join(sorted(both))} would choose the restore and score it too",
+            remedy="Name another task in --auto-task or in --tasks.",
         )
 
 

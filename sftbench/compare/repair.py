@@ -164,8 +164,12 @@ def _candidate(
 
 
 def _worse(before: TaskResult, after: TaskResult) -> bool:
-    """Return whether a figure fell by more than its standard error; higher counts as better."""
-    return after.value < before.value - (before.stderr or 0.0)
+    """Return whether a figure got worse by more than its standard error.
+
+    Higher counts as better where the task does not say.
+    """
+    fall = before.value - after.value
+    return (-fall if before.higher_is_better is False else fall) > (before.stderr or 0.0)
 
 
 def _near(

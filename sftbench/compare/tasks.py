@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sftbench.analysis.summary import TaskResult
@@ -80,7 +81,7 @@ class Tasks:
                 fewshot_as_multiturn=chat,
                 log_samples=False,
             )
-        return figures(name, results["results"])
+        return figures(name, results["results"], results.get("higher_is_better") or {})
 
 
 def load_tasks(request: TaskRequest) -> Tasks:
@@ -198,26 +199,34 @@ def _require_plain_text(name: str, task: Any) -> None:
         )
 
 
-def figures(name: str, rows: Mapping[str, Mapping[str, Any]]) -> tuple[TaskResult, ...]:
+def figures(
+    name: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    better: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> tuple[TaskResult, ...]:
     """Return the figures of a task, or those of its members where it has none of its own.
 
     Args:
         name: what was asked for.
         rows: lm-eval's ``results``: by task, keys such as "acc,none" and "acc_stderr,none".
+        better: lm-eval's ``higher_is_better``: by task and metric, such as "acc".
 
     Raises:
         SftbenchError: there is no figure at all.
     """
-    own = _figures_of(name, rows.get(name, {}))
+    own = _figures_of(name, rows.get(name, {}), better.get(name) or {})
     found = own or [
-        one for member, row in rows.items() if member != name for one in _figures_of(member, row)
+        one
+        for member, row in rows.items()
+        if member != name
+        for one in _figures_of(member, row, better.get(member) or {})
     ]
     if not found:
         raise SftbenchError("gives no figure", where=f"--tasks {name}")
     return tuple(found)
 
 
-def _figures_of(name: str, row: Mapping[str, Any]) -> list[TaskResult]:
+def _figures_of(name: str, row: Mapping[str, Any], better: Mapping[str, Any]) -> list[TaskResult]:
     found = []
     for key, value in row.items():
         metric, comma, chosen = key.partition(",")
@@ -231,6 +240,7 @@ def _figures_of(name: str, row: Mapping[str, Any]) -> list[TaskResult]:
                 value=float(value),
                 stderr=float(stderr) if isinstance(stderr, int | float) else None,
                 n=int(row["sample_len"]),
+                higher_is_better=better.get(metric),
             )
         )
     return found

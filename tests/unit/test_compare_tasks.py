@@ -12,7 +12,7 @@ import pytest
 from fakes import FakeEngine, factory_of, never
 
 from sftbench.analysis.summary import TaskResult
-from sftbench.cli.compare import compare
+from sftbench.cli.compare import compare, require_auto
 from sftbench.common.errors import SftbenchError
 from sftbench.compare import plan as plan_module
 from sftbench.compare import tasks as tasks_module
@@ -226,3 +226,16 @@ def test_flags_of_tasks_need_a_task(request_: Request) -> None:
         compare(output=request_.out, engine="hf", tasks_limit=5, **models)
     with pytest.raises(SftbenchError, match="--tasks: names no task"):
         compare(output=request_.out, engine="hf", tasks=" , ", **models)
+
+
+def test_which_way_is_better_the_task_says() -> None:
+    better = {"sums": {"acc": True}, "words": {"exact_match": False}}
+    assert [one.higher_is_better for one in figures("both", ROWS, better)] == [True, False]
+
+
+def test_a_task_that_chooses_is_not_scored_as_well() -> None:
+    require_auto("sums", "words", auto=True)
+    with pytest.raises(SftbenchError, match="sums would choose the restore and score it too"):
+        require_auto("sums", "words,sums", auto=True)
+    with pytest.raises(SftbenchError, match="does nothing without --auto"):
+        require_auto("sums", None, auto=False)

@@ -20,7 +20,7 @@ from fakes import (
     write_model,
 )
 
-from sftbench.analysis.summary import RepairChoice, Summary
+from sftbench.analysis.summary import RepairChoice, Summary, TaskResult
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.checkpoints.rules import Restored, parse_rule
 from sftbench.checkpoints.variants import BASE, TUNED, Variant
@@ -28,7 +28,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.compare.answered import Answered
 from sftbench.compare.bench import Bench
 from sftbench.compare.finished import Finished, read_result
-from sftbench.compare.repair import choose, default_candidates, run_with_repair
+from sftbench.compare.repair import _worse, choose, default_candidates, run_with_repair
 from sftbench.compare.request import Request
 from sftbench.compare.rescored import Rescoring, rescore_result
 from sftbench.compare.run import run
@@ -154,6 +154,18 @@ def test_what_does_worse_in_the_task_cannot_be_chosen() -> None:
     assert (found.best, found.chosen) == ("relative,20%norm", "relative,20%norm")
     both = chosen_from(validated(range(40), restored, tasks=(0.6, 0.5, 0.5)))
     assert both.chosen is None
+
+
+@pytest.mark.parametrize(("higher", "worse"), [(True, 0.57), (None, 0.57), (False, 0.63)])
+def test_worse_is_what_the_task_calls_worse(higher: bool | None, worse: float) -> None:
+    def figure(value: float) -> TaskResult:
+        return TaskResult(
+            task="t", metric="m", value=value, stderr=0.02, n=9, higher_is_better=higher
+        )
+
+    assert _worse(figure(0.6), figure(worse))
+    assert not _worse(figure(0.6), figure(1.2 - worse))
+    assert not _worse(figure(0.6), figure(0.6))
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.8])
