@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sftbench.checkpoints import kernels
-from sftbench.checkpoints.criteria import Ranking, dropped_share, ranking_of
+from sftbench.checkpoints.criteria import SCORES, Ranking, dropped_share, ranking_of, share_of_rule
 from sftbench.checkpoints.kernels import FIELDS, LOWEST
 from sftbench.checkpoints.measure import Sums, measure, require_finite_pair, require_finite_rows
 from sftbench.checkpoints.null_model import NullShares, null_shares
@@ -218,8 +218,8 @@ def _report(region: _Region, rule: Restored, row: int, last: float | None) -> Re
         zero_base=int(whole["zero_base"]),
         zero_base_restored=int(mine["zero_base"]),
         zero_base_change_share=share_of(whole["zero_base_change"], change),
-        change_share=share_of(mine["change"] + mine["zero_base_change"], change),
-        change_share_without_zero_base=share_of(mine["change"], whole["change"]),
+        change_share=_of_change(rule, mine["change"] + mine["zero_base_change"], change),
+        change_share_without_zero_base=_of_change(rule, mine["change"], whole["change"]),
         l1_removed=l1 / whole["l1"] if whole["l1"] else 0.0,
         l2_removed=math.sqrt(l2 / whole["l2_squared"]) if whole["l2_squared"] else 0.0,
         changed=written,
@@ -231,6 +231,13 @@ def _report(region: _Region, rule: Restored, row: int, last: float | None) -> Re
         layers=_spread(region, row, null, _layer),
         modules=_spread(region, row, null, module_of),
     )
+
+
+def _of_change(rule: Restored, part: float, whole: float) -> float | None:
+    """Return the share of the summed relative change that goes; None where nothing is restored."""
+    if rule.criterion == "interpolation":
+        return share_of_rule(rule) if whole else 0.0
+    return share_of(part, whole) if rule.criterion in SCORES else None
 
 
 def _null(region: _Region, rule: Restored, share: float) -> NullShares | None:

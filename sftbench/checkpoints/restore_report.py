@@ -52,7 +52,8 @@ class RestoreReport:
         zero_base: scalars with p equal to 0, whose relative change is about 1e8 |s|.
         zero_base_restored: how many of them are restored.
         zero_base_change_share: their share of the region's summed relative change.
-        change_share: share of the summed relative change that is restored.
+        change_share: share of the summed relative change that is restored; None where tensors move
+            and nothing is restored (of an interpolation the share that it goes back).
         change_share_without_zero_base: the same over the scalars with p not 0.
         l1_removed: share of the update's L1 norm in the region that is removed; of a criterion
             that moves tensors, L1 norm of the way they move over that of the update.
@@ -82,8 +83,8 @@ class RestoreReport:
     zero_base: int
     zero_base_restored: int
     zero_base_change_share: float
-    change_share: float
-    change_share_without_zero_base: float
+    change_share: float | None
+    change_share_without_zero_base: float | None
     l1_removed: float
     l2_removed: float
     changed: int
@@ -109,8 +110,8 @@ class RestoreReport:
         """Return what a reader must know before trusting this variant, one sentence each."""
         found: list[str] = []
         if self.equals_base and self.equals_tuned:
-            found.append("Base and tuned are the same model: there is nothing to restore.")
-        elif self.equals_base:
+            return ["Base and tuned are the same model: there is nothing to restore."]
+        if self.equals_base:
             found.append("This variant equals the base: the whole update is gone.")
         elif self.equals_tuned:
             found.append("This variant equals the tuned model: the restore changed nothing.")

@@ -64,8 +64,6 @@ def planned_outputs(rules: Sequence[Restored], out: Path) -> list[Path]:
     paths = [out] if len(rules) == 1 else [out / rule.slug for rule in rules]
     for path in paths:
         require_free(path)
-    if out.is_file():
-        require_free(out)
     return paths
 
 

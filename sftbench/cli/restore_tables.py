@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sftbench.checkpoints.rules import BY_NORM, parse_rule
 from sftbench.report.tables import titled
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ def plan_table(reports: Sequence[RestoreReport]) -> Table:
     )
     table = titled(
         title,
-        "rule", "scalars", "changed", "L2", "L1", "null", "Σr", "no 0", "null",
+        "rule", "scalars", "changed", "L2", "L1", "L1\nnull", "Σr", "no 0", "Σr\nnull",
     )  # fmt: skip
     for one in reports:
+        moves = parse_rule(one.rule).criterion in BY_NORM
         table.add_row(
             one.rule,
-            *(_percent(value) for value in (one.share, one.changed_share, one.l2_removed)),
-            _percent(one.l1_removed),
+            *(_percent(None if moves else value) for value in (one.share, one.changed_share)),
+            *(_percent(value) for value in (one.l2_removed, one.l1_removed)),
             _percent(one.null["l1"] if one.null else None),
             _percent(one.change_share),
             _percent(one.change_share_without_zero_base),
@@ -43,10 +45,10 @@ def plan_table(reports: Sequence[RestoreReport]) -> Table:
 
 
 LEGEND = (
-    "scalars: share that is restored; changed: of those that the fine-tune changed. L2, L1: norm "
-    "of what is removed, of the update's. Σr: share of the summed relative change, then without "
-    "scalars that are zero in the base. null: the same if update and weights had nothing to do "
-    "with each other."
+    "scalars: share that is restored; changed: of those that the fine-tune changed; – where all "
+    "are moved. L2, L1: norm of what is removed, of the update's in these tensors. Σr: share of "
+    "the summed relative change, then without scalars that are zero in the base. null: the same "
+    "if update and weights had nothing to do with each other."
 )
 
 

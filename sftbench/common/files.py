@@ -51,6 +51,11 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def require_free(path: Path, *, overwrite: bool = False) -> None:
     """Raise unless a folder can be made at `path` without losing anything."""
+    above = next((one for one in path.absolute().parents if one.exists()), None)
+    if above is not None and not above.is_dir():
+        raise SftbenchError(
+            f"cannot be made: {above} is a file", where=path, remedy="Name another output."
+        )
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not overwrite):
         raise SftbenchError(
             "already exists", where=path, remedy="Name another output, or remove it first."
