@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sftbench.report.words import Bounds, bracket, points
-
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from sftbench.report.words import Bounds
 
 
 def titled(title: str, *headings: str) -> Table:
@@ -35,4 +35,7 @@ def titled(title: str, *headings: str) -> Table:
 
 def stacked(fraction: float, bounds: Bounds | None) -> str:
     """Return a share in percent with its interval in a line below it."""
+    # Here, so that tables without intervals need no statistics.
+    from sftbench.report.words import bracket, points
+
     return points(fraction) + ("" if bounds is None else f"\n{bracket(bounds.low, bounds.high)}")
