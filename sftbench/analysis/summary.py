@@ -206,6 +206,8 @@ class RepairCandidate(Record):
         rule: such as "relative,20%norm"; "" for the tuned model as it is.
         right: validation facts that it answers right.
         removed: L2 norm of what it takes back over that of the update in its region.
+        distance: L2 norm of what it takes back, in the units of the weights; None in files of
+            earlier versions.
         p: p value that it gets more right than the tuned model, adjusted for all that were tried
             (`analysis.exact.better_than_chance`); None for the tuned model.
         tasks: figures of the validation task, if there is one.
@@ -216,6 +218,7 @@ class RepairCandidate(Record):
     rule: str
     right: int
     removed: float
+    distance: float | None = None
     p: float | None = None
     tasks: tuple[TaskResult, ...] = ()
     worse_in_task: bool = False

@@ -118,8 +118,13 @@ def adapter_digest(path: Path) -> str:
     """
     adapter = open_adapter(path)
     settings = {k: v for k, v in adapter.settings.items() if k not in PROVENANCE_KEYS}
-    text = _stable_text({k: v for k, v in settings.items() if v not in (None, False, {}, [])})
+    text = _stable_text({k: v for k, v in settings.items() if not _is_unset(v)})
     return digest_of([text, content_digest(file_headers(path / ADAPTER_WEIGHTS))])
+
+
+def _is_unset(value: object) -> bool:
+    """Return whether a setting says as much as one that is left out; a 0 does not."""
+    return value is None or value is False or value in ({}, [])
 
 
 def _stable_text(value: object) -> str:

@@ -230,6 +230,7 @@ def _report(region: _Region, rule: Restored, row: int, last: float | None) -> Re
         null=None if null is None else null.record(),
         layers=_spread(region, row, null, _layer),
         modules=_spread(region, row, null, module_of),
+        distance=math.sqrt(l2),
     )
 
 

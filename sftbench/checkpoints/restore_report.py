@@ -59,6 +59,8 @@ class RestoreReport:
             that moves tensors, L1 norm of the way they move over that of the update.
         l2_removed: L2 norm of the way from the tuned model to the variant over the L2 norm of the
             update in the region.
+        distance: L2 norm of that way itself, in the units of the weights, to compare restores of
+            different regions; None in files of earlier versions.
         changed: scalars whose stored value differs from the tuned model's.
         equals_base: every tensor of the result, inside and outside the region, equals the base
             as written in the tuned model's dtypes.
@@ -93,6 +95,7 @@ class RestoreReport:
     null: Mapping[str, float] | None = None
     layers: tuple[Share, ...] = ()
     modules: tuple[Share, ...] = ()
+    distance: float | None = None
 
     def record(self) -> Mapping[str, Any]:
         """Return the report as a JSON value."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from sftbench.checkpoints.restored import RestoredWeights
 from sftbench.checkpoints.rules import Restored
 from sftbench.checkpoints.source import FolderSource
 from sftbench.checkpoints.tokenizers import tokenizer_difference
-from sftbench.checkpoints.writer import write_checkpoint
+from sftbench.checkpoints.writer import RECORD, require_room, write_checkpoint
 from sftbench.common.digests import software_versions
-from sftbench.common.files import require_free
+from sftbench.common.files import read_json, require_free
 
 Advance = Callable[[int], None]
 
@@ -59,12 +59,21 @@ def planned_outputs(rules: Sequence[Restored], out: Path) -> list[Path]:
     """Return the folder of each variant: `out` itself for one, `out`/<slug> for several.
 
     Raises:
-        SftbenchError: one of them is not free.
+        SftbenchError: one of them is not free, and does not hold a variant of that name either.
     """
     paths = [out] if len(rules) == 1 else [out / rule.slug for rule in rules]
-    for path in paths:
-        require_free(path)
+    for rule, path in zip(rules, paths, strict=True):
+        if _record(path).get("variant") != rule.name:
+            require_free(path)
     return paths
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    """Return how the checkpoint in a folder was made; empty where it is none of ours."""
+    if not (path / RECORD).is_file():
+        return {}
+    record = read_json(path / RECORD)
+    return record if isinstance(record, Mapping) else {}
 
 
 def plan_folders(
@@ -94,18 +103,30 @@ def plan_folders(
 
 def write_restored(
     planning: Planning, paths: Sequence[Path], *, advance: Advance | None = None
-) -> None:
-    """Write each planned variant as a checkpoint.
+) -> list[Path]:
+    """Write each planned variant as a checkpoint, but for those that an earlier run has written.
 
     Args:
         planning: the plan.
-        paths: the folder of each; must be free.
+        paths: the folder of each; must be free, or hold this very variant.
         advance: called with 1 after each checkpoint.
 
+    Returns:
+        The folders that held their variant already.
+
     Raises:
-        SftbenchError: a folder is not free, or the disk is full.
+        SftbenchError: a folder holds something else, or the disk has no room for all of them.
     """
-    for one, path in zip(planning.planned, paths, strict=True):
+    there = [path for one, path in _each(planning, paths) if _holds(path, planning, one)]
+    missing = [(one, path) for one, path in _each(planning, paths) if path not in there]
+    for _, path in missing:
+        require_free(path)
+    if missing:
+        all_ = [RestoredWeights(planning.pair, one) for one, _ in missing]
+        require_room(missing[0][1].parent, all_)
+    if advance is not None and there:
+        advance(len(there))
+    for one, path in missing:
         record = {
             **variant_record(planning, one),
             "kind": "variant",
@@ -119,6 +140,20 @@ def write_restored(
         write_checkpoint(path, weights, like=planning.files, record=record)
         if advance is not None:
             advance(1)
+    return there
+
+
+def _each(planning: Planning, paths: Sequence[Path]) -> Iterator[tuple[Planned, Path]]:
+    return zip(planning.planned, paths, strict=True)
+
+
+def _holds(path: Path, planning: Planning, one: Planned) -> bool:
+    """Return whether a folder holds this variant of these two models; folders appear whole."""
+    return _record(path).get("variant_digest") == _digest(planning, one)
+
+
+def _digest(planning: Planning, one: Planned) -> str:
+    return one.rule.digest(planning.base.digest, planning.tuned.digest)
 
 
 def variant_record(planning: Planning, one: Planned) -> dict[str, Any]:
@@ -126,7 +161,7 @@ def variant_record(planning: Planning, one: Planned) -> dict[str, Any]:
     assert one.report is not None
     return {
         "variant": one.rule.name,
-        "variant_digest": one.rule.digest(planning.base.digest, planning.tuned.digest),
+        "variant_digest": _digest(planning, one),
         **one.record(),
         "report": dict(one.report.record()),
     }

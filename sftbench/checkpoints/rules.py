@@ -44,12 +44,12 @@ BLOCKS = "blocks"
 REGIONS = (BLOCKS, "all", "attention", "mlp", "embeddings", "norms")
 DECIMALS = 6
 
-RULE_GRAMMAR = (
+RULE_FORM = (
     "A rule is a criterion and a size, such as relative,5% or absolute,20%norm (of the update's L2 "
     "norm) or random,10%changed (of the changed scalars); then, where wanted, bf16, per-tensor, a "
-    f"region ({', '.join(REGIONS)}, layers=0-3, match=REGEX) and draw=2. Criteria: "
-    f"{', '.join(CRITERIA)}."
+    f"region ({', '.join(REGIONS)}, layers=0-3, match=REGEX) and draw=2."
 )
+RULE_GRAMMAR = f"{RULE_FORM} Criteria: {', '.join(CRITERIA)}."
 _PERCENT = re.compile(rf"[0-9]{{1,3}}(?:\.[0-9]{{1,{DECIMALS}}})?")
 _SIZE = re.compile(r"([^%]*)%([a-z]*)")
 _DRAW = re.compile(r",draw=[0-9]+$")
@@ -320,9 +320,7 @@ def one_of(known: tuple[_Name, ...], text: str, what: str) -> _Name:
     for value in known:
         if value == text:
             return value
-    raise SftbenchError(
-        f"there is no {what} {text!r}; known: {', '.join(known)}", remedy=RULE_GRAMMAR
-    )
+    raise SftbenchError(f"there is no {what} {text!r}; known: {', '.join(known)}", remedy=RULE_FORM)
 
 
 def _quoted(part: str) -> str:

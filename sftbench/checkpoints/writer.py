@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +129,21 @@ def _disk_errors(out: Path) -> Iterator[None]:
         raise
 
 
-def _require_room(folder: Path, forms: Mapping[str, Form]) -> None:
-    needed = sum(_bytes(form) for form in forms.values())
-    free = shutil.disk_usage(folder).free
+def require_room(out: Path, weights: Sequence[Writable]) -> None:
+    """Raise unless the disk has room for the weights of all these checkpoints.
+
+    Args:
+        out: the folder that they, or the folders above them, will be in.
+        weights: the checkpoints.
+
+    Raises:
+        SftbenchError: it has not.
+    """
+    needed = sum(_bytes(form) for one in weights for form in one.forms().values())
+    there = next(one for one in (out, *out.absolute().parents) if one.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
-        raise _full(folder.parent, f": the weights take {needed:,} bytes, {free:,} are free")
+        raise _full(out, f": the weights take {needed:,} bytes, {free:,} are free")
 
 
 def _full(where: Path, why: str = "") -> SftbenchError:
@@ -154,7 +164,7 @@ def write_weights(folder: Path, weights: Writable, shard_bytes: int = SHARD_BYTE
         SftbenchError: the disk has no room for them.
     """
     forms = weights.forms()
-    _require_room(folder, forms)
+    require_room(folder.parent, [weights])
     shards = _shards(forms, shard_bytes)
     files = [WEIGHTS]
     if len(shards) > 1:

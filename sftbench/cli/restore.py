@@ -114,7 +114,8 @@ def apply(
     """Write restored models as Hugging Face checkpoints.
 
     By default the way of Ye et al. (2025): one ranking by |s - p| / (|p| + 1e-8) over all blocks,
-    norms left out; the top k % take the base's value again.
+    norms left out; the top k % take the base's value again. If it was stopped, run it again: what
+    is written already is left as it is.
     """
     from rich.console import Console
 
@@ -129,9 +130,10 @@ def apply(
     show_plan(planning, console)
     console.print()
     with progress("Writing", len(paths), unit="checkpoints") as advance:
-        write_restored(planning, paths, advance=advance)
+        there = write_restored(planning, paths, advance=advance)
     for one, path in zip(planning.planned, paths, strict=True):
-        _print(console, f"{one.rule.name} -> {path}")
+        before = " (was there already)" if path in there else ""
+        _print(console, f"{one.rule.name} -> {path}{before}")
 
 
 def _plan(tuned: str, base: str | None, rules: Sequence[Restored]) -> Planning:

@@ -22,7 +22,7 @@ def plan_table(reports: Sequence[RestoreReport]) -> Table:
     first = reports[0]
     title = (
         f"{first.region:,} scalars, {first.unchanged_share:.1%} unchanged, "
-        f"{first.zero_base:,} zero in the base; figures in %"
+        f"{first.zero_base:,} zero in the base; in %"
     )
     table = titled(
         title,

@@ -108,16 +108,21 @@ def choose(validated: Finished, candidates: Sequence[Restored]) -> RepairChoice:
         for rule, p in zip(candidates, chances, strict=True)
     ]
     allowed = [one for one in figures if not one.worse_in_task]
-    best = max(allowed, key=lambda one: (one.right, -one.removed))
+    best = max(allowed, key=lambda one: (one.right, -_taken(one)))
     told = [one for one in allowed if one.p is not None and one.p <= LEVEL]
     near = [one for one in told if _near(right, validated.rows, one, best)]
-    chosen = min(near, key=lambda one: (one.removed, -one.right), default=None)
+    chosen = min(near, key=lambda one: (_taken(one), -one.right), default=None)
     return RepairChoice(
         facts=validated.rows.height,
         candidates=tuple(figures),
         best=best.rule,
         chosen=None if chosen is None else chosen.rule,
     )
+
+
+def _taken(one: RepairCandidate) -> float:
+    """Return how far a candidate is from the tuned model, comparable between regions."""
+    return one.removed if one.distance is None else one.distance
 
 
 def _right(validated: Finished) -> pl.DataFrame:
@@ -157,6 +162,7 @@ def _candidate(
         rule=text,
         right=int(right[text].sum()),
         removed=float(record.get("l2_removed", 0.0)),
+        distance=0.0 if rule is None else record.get("distance"),
         p=p,
         tasks=tuple(tasks),
         worse_in_task=any(_worse(*pair) for pair in zip(before, tasks, strict=True)),

@@ -12,6 +12,7 @@ from pathlib import Path
 from sftbench.checkpoints.rules import (
     CRITERIA,
     REGIONS,
+    RULE_FORM,
     RULE_GRAMMAR,
     Measure,
     Restored,
@@ -185,6 +186,6 @@ def _at_model_args() -> Iterator[None]:
     try:
         yield
     except SftbenchError as error:
-        general = error.remedy in (None, RULE_GRAMMAR, GRAMMAR)
+        general = error.remedy in (None, RULE_FORM, RULE_GRAMMAR, GRAMMAR)
         remedy = HOW if general else error.remedy
         raise SftbenchError(error.what, where=WHERE, remedy=remedy) from None

@@ -149,6 +149,7 @@ class TestDigest:
             {"use_dora": True},
             {"layer_replication": [[0, 2], [1, 3]]},
             {"value": 2.0},
+            {"value": 0},
         ],
     )
     def test_what_does_counts(self, adapter, tmp_path, change):

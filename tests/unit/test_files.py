@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sftbench.cli.facts import app
 from sftbench.common.errors import SftbenchError
-from sftbench.common.files import require_free, require_free_file
+from sftbench.common.files import atomic_folder, require_free, require_free_file
 
 pytestmark = pytest.mark.unit
 
@@ -31,3 +31,20 @@ def test_facts_are_not_written_over_a_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["geography", "-o", str(tmp_path)])
     assert isinstance(done.exception, SftbenchError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".out.abc.tmp"
+    left.mkdir()
+    (left / "weights").write_text("half")
+
+    def two_at_once() -> None:
+        with atomic_folder(tmp_path / "out") as one:
+            assert not left.exists()
+            with atomic_folder(tmp_path / "out") as other:
+                assert one.is_dir()
+                (other / "file").write_text("whole")
+
+    with pytest.raises(SftbenchError, match="already exists"):
+        two_at_once()
+    assert (tmp_path / "out" / "file").read_text() == "whole"

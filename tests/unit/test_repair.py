@@ -129,6 +129,16 @@ def test_of_equals_the_one_that_takes_least_back_is_best_and_chosen() -> None:
     assert (found.best, found.chosen) == ("relative,20%norm", "relative,20%norm")
 
 
+def test_restores_of_different_regions_are_compared_by_how_far_they_are() -> None:
+    # 40 % of a region that moved little is less than 20 % of one that moved much.
+    found = validated(range(40), {GENTLE: range(60), MIDDLE: range(60)})
+    for one, distance in zip(found.answered[2:], (5.0, 2.0), strict=True):
+        one.record["restore"]["distance"] = distance
+    choice = chosen_from(found)
+    assert choice.chosen == "relative,40%norm"
+    assert [one.distance for one in choice.candidates] == [0.0, 5.0, 2.0]
+
+
 def test_of_the_same_removed_norm_the_one_with_more_right_is_chosen() -> None:
     found = chosen_from(validated(range(40), {OTHER: range(59), GENTLE: range(60)}))
     assert found.chosen == "relative,20%norm"

@@ -92,6 +92,43 @@ def test_outputs_are_checked_before_any_work(pair):
         )
 
 
+def test_a_run_that_was_stopped_goes_on(pair):
+    write(pair, relative(5))
+    first = pair.out / relative(5)[0].slug
+    pair.out.rename(pair.out.with_name("moved"))
+    first.parent.mkdir()
+    pair.out.with_name("moved").rename(first)  # as if a run for two had written the first alone
+    before = (first / "model.safetensors").stat().st_mtime_ns
+    planning, paths = write(pair, relative(5, 20))
+    assert (first / "model.safetensors").stat().st_mtime_ns == before
+    assert paths[0] == first
+    assert write_restored(planning, paths) == paths
+    alone = plan_folders(pair.base, pair.tuned, relative(20))
+    write_restored(alone, [pair.out.with_name("alone")])
+    again = read_tensors(pair.out.with_name("alone"))
+    assert all(torch.equal(read_tensors(paths[1])[name], again[name]) for name in again)
+
+
+def test_a_folder_with_the_variant_of_other_models_is_left_alone(pair):
+    write(pair, relative(5, 20))
+    record = (pair.out / relative(20)[0].slug / "sftbench_variant.json").read_text()
+    tuned = read_tensors(pair.tuned)
+    save_file({**tuned, EMBEDDING: torch.ones(3)}, pair.tuned / "model.safetensors")
+    with pytest.raises(SftbenchError, match="already exists"):
+        write(pair, relative(1, 20))
+    assert not (pair.out / relative(1)[0].slug).exists()  # found before anything is written
+    assert (pair.out / relative(20)[0].slug / "sftbench_variant.json").read_text() == record
+
+
+def test_room_is_asked_for_all_checkpoints_before_the_first(pair, monkeypatch):
+    from sftbench.checkpoints import writer
+
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(SftbenchError, match="the weights take 1,236 bytes, 1,000 are free"):
+        write(pair, relative(1, 5, 20))
+    assert not pair.out.exists()
+
+
 def test_other_tokenizers_are_told(pair):
     (pair.tuned / "tokenizer.json").write_text('{"added_tokens": [{"id": 1}]}')
     planning, _ = write(pair, relative(20))
