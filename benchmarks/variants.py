@@ -432,6 +432,8 @@ def main() -> None:
         return
     args, load_before = _arguments(), os.getloadavg()[0]
     rows: list[Row] = []
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
     for model in args.models.split(","):
         with tempfile.TemporaryDirectory(prefix="sftbench-variants-", dir=args.folder) as folder:
             rows += measure_model(model, args, Path(folder).resolve())
