@@ -26,17 +26,20 @@ class TableSpec:
         kind: the name of the table ("facts", "mastery", "answers"), stored in each file.
         columns: column name to polars data type.
         remedy: how a user makes such a table; shown when a file is not one.
+        optional: columns that older files lack; they are null there.
     """
 
     kind: str
     columns: Mapping[str, Any]
     remedy: str
+    optional: frozenset[str] = frozenset()
 
     def conform(self, frame: pl.DataFrame, *, where: str | Path | None = None) -> pl.DataFrame:
         """Return `frame` with this table's columns, in order and cast; raise if it cannot be."""
         import polars as pl
 
-        missing = [name for name in self.columns if name not in frame.columns]
+        absent = [name for name in self.columns if name not in frame.columns]
+        missing = [name for name in absent if name not in self.optional]
         if missing:
             raise SftbenchError(
                 f"a {self.kind} table needs the column{'s' * (len(missing) > 1)} "
@@ -44,6 +47,7 @@ class TableSpec:
                 where=where,
                 remedy=self.remedy,
             )
+        frame = frame.with_columns(pl.lit(None).alias(name) for name in absent)
         try:
             return frame.select(pl.col(name).cast(kind) for name, kind in self.columns.items())
         except (pl.exceptions.PolarsError, TypeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sftbench.checkpoints.lazy import Weights
 
@@ -42,6 +42,27 @@ class Draws:
     found: Callable[[str], bool] | None = None
 
 
+Forecast = list[list[float]]
+"""Chance that a completion states an answer, ``[prompts][paths]``: each path is an estimate."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Prompts of one fact whose completions may state an answer.
+
+    Attributes:
+        prompts: the texts to complete; those that begin alike share that part's cost.
+        answers: what is looked for: the chance of its usual spelling is computed, not sampled.
+        seeds: for each prompt one seed in [0, 2**63) for each path.
+        found: called with the text so far; True once it has stated an answer for good.
+    """
+
+    prompts: Sequence[str]
+    answers: Sequence[str]
+    seeds: Sequence[Sequence[int]]
+    found: Callable[[str], bool]
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to sample: softmax(logits / temperature), no top-p, no top-k."""
@@ -67,6 +88,24 @@ class Sampler(Protocol):
 
     def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
         """Yield, in order, the `n` completions of each draw as soon as they are finished."""
+        ...
+
+
+@runtime_checkable
+class Forecaster(Sampler, Protocol):
+    """The part of an engine that computes the chance of a statement without sampling it."""
+
+    def forecast(self, asked: Sequence[Asked], how: Sampling, looked: int) -> Iterator[Forecast]:
+        """Yield, in order, the chances of each fact's prompts.
+
+        Args:
+            asked: the facts; those that follow each other may share the cost of their prompts.
+            how: temperature and longest completion of the sampling that is forecast.
+            looked: tokens that a path is followed for; at most the longest completion.
+
+        Raises:
+            SftbenchError: the model cannot read several continuations in one pass.
+        """
         ...
 
 

@@ -6,20 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sftbench.checkpoints.lazy import Weights
 from sftbench.common.digests import software_versions
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import use_decode_attention
 from sftbench.engines.decoding import Decoder, Row, by_prefix, pad_left, read_all
+from sftbench.engines.forecast import Forecasts, paths_of, together, word_ends
+from sftbench.engines.forest import require_trees
 from sftbench.engines.memory import Room, free
 from sftbench.engines.options import FLAG, Value, require_known
 from sftbench.engines.protocol import (
     Advance,
+    Asked,
     Completion,
     Draws,
     Finish,
+    Forecast,
     Sampling,
     Scored,
 )
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+LINE = "The capital of France is the city of Paris."
+"""A text to try a model with."""
+Item = TypeVar("Item")
 OPTIONS: Mapping[str, type] = {"device": str, "sample_rows": int}
 """What `--engine-options` may set, beside the type of its value."""
 
@@ -91,6 +98,7 @@ class TransformersEngine:
         self._codec = Codec(self.tokenizer)
         end_ids = self._codec.end_ids(self.model.generation_config)
         self._decoder = Decoder(self.model, self._codec.texts, end_ids, self._codec.pad_id())
+        self._forecasts: Forecasts | None = None
 
     @property
     def batch_size(self) -> int:
@@ -163,6 +171,23 @@ class TransformersEngine:
             max_new_tokens=how.max_new_tokens,
         )
         return [self._completion(row) for row in rows]
+
+    def forecast(self, asked: Sequence[Asked], how: Sampling, looked: int) -> Iterator[Forecast]:
+        """Yield, in order, the chances of each fact's prompts (see `Forecaster.forecast`)."""
+        if self._forecasts is None:
+            require_trees(self.model, self.encode(LINE))
+            end_ids, vocabulary = self._decoder.end_ids, self.model.config.vocab_size
+            ends = word_ends(self._codec, vocabulary, end_ids)
+            self._forecasts = Forecasts(self.model, self._codec, end_ids, ends)
+        run = self._forecasts.run
+        done = self._sample.run(
+            together(asked, self._sample.rows),
+            lambda batch: run(batch, how, looked),
+            size=paths_of,
+            halves=_halve,
+        )
+        for _, forecasts in done:
+            yield from forecasts
 
     def greedy(
         self,
@@ -242,6 +267,7 @@ class TransformersEngine:
     def close(self) -> None:
         """Give the model's memory back; the engine cannot be asked any more."""
         self.model = None
+        self._forecasts = None
         del self._decoder
         free()
 
@@ -287,7 +313,7 @@ def _names_to_copy(
     return {names[0] for names in there}
 
 
-def _halve(chunk: list[int]) -> tuple[list[int], list[int]] | None:
+def _halve(chunk: list[Item]) -> tuple[list[Item], list[Item]] | None:
     middle = len(chunk) // 2
     return (chunk[:middle], chunk[middle:]) if middle else None
 

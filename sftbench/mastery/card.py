@@ -14,7 +14,7 @@ from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
 from sftbench.common.tables import TableSpec
 from sftbench.facts.table import FactSet
-from sftbench.mastery.levels import LEVELS, level_column
+from sftbench.mastery.levels import LEVELS, level_chances, level_column
 
 MAKE_ONE = "Make one with `sftbench mastery --model BASE --facts FACTS -o card.parquet`."
 
@@ -22,29 +22,61 @@ MASTERY = TableSpec(
     kind="mastery",
     columns={
         "fact_id": pl.String,
-        "hits": pl.List(pl.List(pl.Boolean)),  # [templates][draws], in template and draw order
-        "draws": pl.Int32,  # templates x draws: the denominator of the rate
-        "rate": pl.Float64,  # R: share of the draws that state an answer, in [0, 1]
-        "level": pl.Int8,  # 0..4, see levels.py
+        # Sampled: [templates][draws], in template and draw order; null where chances are.
+        "hits": pl.List(pl.List(pl.Boolean)),
+        # Estimated: probability of a hit for each template; null where hits are.
+        "chances": pl.List(pl.Float64),
+        "error": pl.Float64,  # standard error of the mean of the chances; null where hits are
+        "draws": pl.Int32,  # templates x draws: the denominator of the rate; null for chances
+        "rate": pl.Float64,  # R: share of the draws that state an answer, or mean of the chances
+        "level": pl.Int8,  # 0..4, see levels.py; of chances: the most probable level
+        # Of chances: probability of each level in a card of SAMPLED draws; null where hits are.
+        "level_chances": pl.List(pl.Float64),
     },
     remedy=MAKE_ONE,
+    optional=frozenset({"chances", "error", "level_chances"}),
 )
 
+MADE_OF = ("fact_id", "hits", "chances", "error")
+"""What a card's rows are made of; the other columns follow from these."""
 
-def with_levels(hits: pl.DataFrame) -> pl.DataFrame:
-    """Return columns of `MASTERY` from (fact_id, hits), sorted by fact_id."""
+
+def with_levels(found: pl.DataFrame) -> pl.DataFrame:
+    """Return columns of `MASTERY`, sorted by fact_id.
+
+    Args:
+        found: fact_id with hits, or with chances and error, or all four (see `MADE_OF`).
+    """
+    absent = [name for name in MADE_OF if name not in found.columns]
+    found = found.with_columns(pl.lit(None, MASTERY.columns[name]).alias(name) for name in absent)
+    parts = [
+        _of_hits(found.filter(pl.col("hits").is_not_null())),
+        _of_chances(found.filter(pl.col("hits").is_null())),
+    ]
+    return pl.concat(parts).sort("fact_id")
+
+
+def _of_hits(found: pl.DataFrame) -> pl.DataFrame:
     # The inner lists are all of one length for a fact, so a plain sum of sums counts the hits.
     right = pl.col("hits").list.eval(pl.element().list.sum()).list.sum()
     drawn = pl.col("hits").list.eval(pl.element().list.len()).list.sum()
-    return (
-        hits.with_columns(draws=drawn.cast(pl.Int32), right=right)
-        .with_columns(
-            rate=pl.col("right") / pl.col("draws"),
-            level=level_column(pl.col("right"), pl.col("draws")),
-        )
-        .select(list(MASTERY.columns))
-        .sort("fact_id")
+    frame = found.with_columns(draws=drawn.cast(pl.Int32), right=right).with_columns(
+        rate=pl.col("right") / pl.col("draws"),
+        level=level_column(pl.col("right"), pl.col("draws")),
+        level_chances=None,
     )
+    return frame.select(pl.col(name).cast(kind) for name, kind in MASTERY.columns.items())
+
+
+def _of_chances(found: pl.DataFrame) -> pl.DataFrame:
+    levels = level_chances(found["chances"].to_list(), found["error"].to_list())
+    frame = found.with_columns(
+        draws=None,
+        rate=pl.col("chances").list.mean(),
+        level=pl.Series([max(LEVELS, key=row.__getitem__) for row in levels], dtype=pl.Int8),
+        level_chances=pl.Series(levels, dtype=pl.List(pl.Float64)),
+    )
+    return frame.select(pl.col(name).cast(kind) for name, kind in MASTERY.columns.items())
 
 
 @dataclass(frozen=True)
@@ -64,11 +96,22 @@ class MasteryCard:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of what the levels are: model, facts, templates, settings, and every hit."""
+        """Digest of what the levels are: model, facts, templates, settings, and every hit.
+
+        Of estimated facts: every chance and its error in the place of the hits.
+        """
         keys = ("model_digest", "facts_digest", "templates_digest", "settings")
         made_of = digest_of({key: self.record.get(key) for key in keys})
-        rows = self.frame.select("fact_id", "hits").iter_rows()
-        return digest_of_lines([made_of, *(digest_of(list(row)) for row in rows)])
+        rows = (
+            [fact_id, hits] if hits is not None else [fact_id, chances, error]
+            for fact_id, hits, chances, error in self.frame.select(MADE_OF).iter_rows()
+        )
+        return digest_of_lines([made_of, *(digest_of(row) for row in rows)])
+
+    @property
+    def estimator(self) -> str:
+        """Name of the estimator that made it: "sampled", "likelihood" ..."""
+        return str(self.record.get("settings", {}).get("estimator", "sampled"))
 
     @property
     def name(self) -> str:
@@ -123,7 +166,7 @@ class MasteryCard:
                 remedy=MAKE_ONE,
             )
         card = cls(frame.sort("fact_id"), record, path)
-        levelled = with_levels(card.frame.select("fact_id", "hits"))
+        levelled = with_levels(card.frame.select(MADE_OF))
         if card.digest != record.get("digest") or not levelled.equals(card.frame):
             raise SftbenchError(
                 "the rows are not those that this card was written with",

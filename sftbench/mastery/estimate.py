@@ -15,6 +15,7 @@ from sftbench.engines.protocol import Sampler
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MASTERY, MasteryCard, with_levels
 from sftbench.mastery.journal import Journal
+from sftbench.mastery.measured import Measured
 from sftbench.mastery.select import SELECTION, select
 
 
@@ -32,8 +33,8 @@ class Estimator(Protocol):
         engine: Sampler,
         facts: Sequence[Mapping[str, Any]],
         templates: Mapping[str, Sequence[str]],
-    ) -> Iterator[tuple[str, list[list[bool]]]]:
-        """Yield (fact_id, hits ``[templates][draws]``) in the order of the facts."""
+    ) -> Iterator[Measured]:
+        """Yield every fact once, in whatever order it is finished."""
         ...
 
 
@@ -82,12 +83,9 @@ def make_card(
     made_by["engine"] = engine.describe().get("engine", "")
     journal = Journal(output.with_name(output.name + ".journal"), digest_of(made_by))
     _run(engine, facts, estimator, chosen, journal)
-    rows = {fact_id: journal.finished[fact_id] for fact_id in chosen["fact_id"]}
-    hits = pl.DataFrame(
-        {"fact_id": list(rows), "hits": list(rows.values())},
-        schema={name: MASTERY.columns[name] for name in ("fact_id", "hits")},
-    )
-    card = MasteryCard(with_levels(hits), record, output)
+    found = [journal.finished[fact_id] for fact_id in chosen["fact_id"]]
+    schema = {name: MASTERY.columns[name] for name in Measured._fields}
+    card = MasteryCard(with_levels(pl.DataFrame(found, schema, orient="row")), record, output)
     card.write(output)
     journal.remove()
     return card
@@ -104,6 +102,6 @@ def _run(
     todo = [row for row in chosen.iter_rows(named=True) if row["fact_id"] not in journal.finished]
     with journal, progress("levelling facts", chosen.height, unit="facts") as advance:
         advance(chosen.height - len(todo))
-        for fact_id, hits in estimator.estimate(engine, todo, facts.templates):
-            journal.add(fact_id, hits)
+        for found in estimator.estimate(engine, todo, facts.templates):
+            journal.add(found)
             advance(1)

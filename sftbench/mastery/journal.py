@@ -10,8 +10,7 @@ from typing import IO
 
 from sftbench.common.digests import canonical_json
 from sftbench.common.errors import SftbenchError
-
-Hits = list[list[bool]]
+from sftbench.mastery.measured import Measured, from_json, to_json
 
 
 class Journal:
@@ -31,7 +30,7 @@ class Journal:
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
         self._key = key
-        self.finished: dict[str, Hits] = {}
+        self.finished: dict[str, Measured] = {}
         self._file: IO[str] | None = None
         if path.exists():
             self._recover()
@@ -43,8 +42,9 @@ class Journal:
         try:
             entries = [json.loads(line) for line in lines.decode().splitlines()]
             key = entries[0]["key"] if entries else self._key
-            self.finished = {entry["fact_id"]: unpack(entry["hits"]) for entry in entries[1:]}
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+            found = [from_json(entry) for entry in entries[1:]]
+            self.finished = {one.fact_id: one for one in found}
+        except (ValueError, KeyError, TypeError):
             raise SftbenchError(
                 "is not a journal of a mastery run", where=self._path, remedy="Remove it."
             ) from None
@@ -94,10 +94,10 @@ class Journal:
                 self.remove()  # nothing is lost, and nobody has to wonder whose it is
             self._file.close()
 
-    def add(self, fact_id: str, hits: Hits) -> None:
+    def add(self, found: Measured) -> None:
         """Write down a finished fact, for good."""
-        self.finished[fact_id] = hits
-        self._write(canonical_json({"fact_id": fact_id, "hits": pack(hits)}))
+        self.finished[found.fact_id] = found
+        self._write(canonical_json(to_json(found)))
 
     def _write(self, line: str) -> None:
         assert self._file is not None, "the journal is used as a context manager"
@@ -108,13 +108,3 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal: the card is complete."""
         self._path.unlink(missing_ok=True)
-
-
-def pack(hits: Hits) -> list[str]:
-    """Return one string of 0 and 1 for each template."""
-    return ["".join("1" if hit else "0" for hit in row) for row in hits]
-
-
-def unpack(rows: list[str]) -> Hits:
-    """Return the hits that `pack` wrote."""
-    return [[mark == "1" for mark in row] for row in rows]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
 
 LEVELS = (0, 1, 2, 3, 4)
+
+DRAWS = 10
+"""Completions of each template in the card that levels are defined by (Ye et al., section 3.1)."""
+
+_NODES = ((-2.8569700138728, 0.0112574113277), (-1.3556261799743, 0.2220759220056))
+_NORMAL = (*_NODES, (0.0, 0.5333333333333), *((-node, weight) for node, weight in _NODES))
+"""Five points and weights that stand for a normal distribution (Gauss-Hermite)."""
 
 
 def level_of(hits: int, draws: int) -> int:
@@ -28,3 +36,57 @@ def level_column(hits: pl.Expr, draws: pl.Expr) -> pl.Expr:
     import polars as pl
 
     return (-((-4 * hits.cast(pl.Int64)) // draws.cast(pl.Int64))).cast(pl.Int8)
+
+
+def level_chances(
+    chances: Sequence[Sequence[float]], errors: Sequence[float], draws: int = DRAWS
+) -> list[list[float]]:
+    """Return the probability of each level of a sampled card, from the chances of a hit.
+
+    R = 0 is a matter of luck for a fact that is stated once in a hundred times, so its level is
+    too. The number of hits of a fact whose chances are known is a sum of independent draws
+    (Poisson-binomial), computed exactly; that the chances are estimates is allowed for by
+    averaging over five multiples of them, whose spread is the error of their mean.
+
+    Args:
+        chances: for each fact the chance of a hit under each of its templates.
+        errors: for each fact the standard error of the mean of its chances.
+        draws: completions of each template.
+
+    Returns:
+        ``[facts][5]``, rows that sum to 1.
+    """
+    import numpy as np
+
+    found = np.zeros((len(chances), len(LEVELS)))
+    by_width: dict[int, list[int]] = {}
+    for place, row in enumerate(chances):
+        by_width.setdefault(len(row), []).append(place)
+    for width, places in by_width.items():
+        known = np.array([chances[place] for place in places], dtype=float)
+        mean = known.mean(axis=1)
+        ratio = np.array([errors[place] for place in places], dtype=float)
+        ratio = np.divide(ratio, mean, out=np.zeros_like(mean), where=mean > 0)
+        levels = np.array([level_of(hits, draws * width) for hits in range(draws * width + 1)])
+        for node, weight in _NORMAL:
+            moved = (known * np.maximum(1 + node * ratio, 0)[:, None]).clip(0, 1)
+            hits = _hits_of(moved, draws)
+            for level in LEVELS:
+                found[places, level] += weight * hits[:, levels == level].sum(axis=1)
+    return [[float(share) for share in row] for row in found / found.sum(axis=1, keepdims=True)]
+
+
+def _hits_of(chances: Any, draws: int) -> Any:
+    """Return the probability of each number of hits, ``[facts, templates x draws + 1]``."""
+    import numpy as np
+
+    facts, width = chances.shape
+    hits = np.zeros((facts, width * draws + 1))
+    hits[:, 0] = 1.0
+    for template in range(width):
+        chance = chances[:, template, None]
+        for made in range(template * draws, (template + 1) * draws):
+            more = hits[:, : made + 1] * chance
+            hits[:, : made + 1] *= 1 - chance
+            hits[:, 1 : made + 2] += more
+    return hits

@@ -13,6 +13,7 @@ from sftbench.facts.matching import AnswerMatcher, How, first_line
 from sftbench.facts.prompts import SHOT_DELIMITER
 from sftbench.facts.shots import Shot, ShotSets, shots_of
 from sftbench.facts.table import FactSet
+from sftbench.mastery.measured import Measured
 
 FactRow = Mapping[str, Any]
 
@@ -145,8 +146,8 @@ class QuestionEstimator:
 
     def estimate(
         self, engine: Sampler, facts: Sequence[FactRow], templates: Mapping[str, Sequence[str]]
-    ) -> Iterator[tuple[str, list[list[bool]]]]:
-        """Yield (fact_id, hits ``[prompts][samples]``) in the order of the facts.
+    ) -> Iterator[Measured]:
+        """Yield each fact with its hits ``[prompts][samples]``, in the order of the facts.
 
         `templates` are not used: that is what this estimator is for.
         """
@@ -158,13 +159,11 @@ class QuestionEstimator:
         ]
         completions = engine.sample(draws, self._sampling)
         for row, matcher in zip(facts, matchers, strict=True):
-            yield (
-                row["fact_id"],
-                [
-                    [matcher.contains(first_line(one.text)) for one in next(completions)]
-                    for _ in self._prompts[row["relation"]]
-                ],
-            )
+            hits = [
+                [matcher.contains(first_line(one.text)) for one in next(completions)]
+                for _ in self._prompts[row["relation"]]
+            ]
+            yield Measured(row["fact_id"], hits=hits)
 
     def _draws(self, row: FactRow, prompt: QuestionPrompt, matcher: AnswerMatcher) -> Draws:
         text = prompt.ask(QUESTION)

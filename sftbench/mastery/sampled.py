@@ -11,6 +11,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Draws, Sampler, Sampling
 from sftbench.facts.matching import AnswerMatcher, How
 from sftbench.facts.templates import SUBJECT
+from sftbench.mastery.measured import Measured
 
 FactRow = Mapping[str, Any]
 
@@ -45,34 +46,38 @@ class SampledEstimator:
 
     def estimate(
         self, engine: Sampler, facts: Sequence[FactRow], templates: Mapping[str, Sequence[str]]
-    ) -> Iterator[tuple[str, list[list[bool]]]]:
-        """Yield (fact_id, hits ``[templates][samples]``) in the order of the facts.
+    ) -> Iterator[Measured]:
+        """Yield each fact with its hits ``[templates][samples]``, in the order of the facts.
 
         Raises:
             SftbenchError: a relation has no templates.
         """
         matchers = [AnswerMatcher(row["answers"], self.how) for row in facts]
-        lines = [_templates_of(row, templates) for row in facts]
+        lines = [templates_of(row, templates) for row in facts]
         draws = (
-            self._draws(row, line, matcher)
+            self.draws(row, line, matcher)
             for row, own, matcher in zip(facts, lines, matchers, strict=True)
             for line in own
         )
         how = Sampling(self.temperature, self.max_new_tokens)
         completions = engine.sample(list(draws), how)
         for row, own, matcher in zip(facts, lines, matchers, strict=True):
-            yield (
-                row["fact_id"],
-                [[matcher.contains(one.text) for one in next(completions)] for _ in own],
-            )
+            hits = [[matcher.contains(one.text) for one in next(completions)] for _ in own]
+            yield Measured(row["fact_id"], hits=hits)
 
-    def _draws(self, row: FactRow, template: str, matcher: AnswerMatcher) -> Draws:
+    def draws(self, row: FactRow, template: str, matcher: AnswerMatcher) -> Draws:
+        """Return what is drawn for one template of a fact."""
         prompt = template.replace(SUBJECT, row["subject"])
         seed = seed_of(row["fact_id"], digest_of(template), self.seed)
         return Draws(prompt, seed, self.samples, matcher.settled)
 
 
-def _templates_of(row: FactRow, templates: Mapping[str, Sequence[str]]) -> Sequence[str]:
+def templates_of(row: FactRow, templates: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """Return the cloze templates of a fact's relation.
+
+    Raises:
+        SftbenchError: it has none.
+    """
     own = templates.get(row["relation"])
     if not own:
         raise SftbenchError(

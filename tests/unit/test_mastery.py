@@ -15,6 +15,7 @@ from sftbench.mastery.card import MasteryCard, with_levels
 from sftbench.mastery.estimate import make_card
 from sftbench.mastery.journal import Journal
 from sftbench.mastery.levels import level_column, level_of
+from sftbench.mastery.measured import Measured
 from sftbench.mastery.sampled import SampledEstimator
 from sftbench.mastery.select import select
 
@@ -96,9 +97,12 @@ def test_rate_and_draws_come_from_the_hits():
     assert frame.row(0, named=True) == {
         "fact_id": "a",
         "hits": hits,
+        "chances": None,
+        "error": None,
         "draws": 6,
         "rate": 0.5,
         "level": 2,
+        "level_chances": None,
     }
 
 
@@ -147,16 +151,19 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path):
 
 def test_two_runs_cannot_write_one_card(tmp_path):
     with Journal(tmp_path / "j", "key") as first:
-        first.add("a", [[True]])
+        first.add(Measured("a", [[True]]))
         with (
             pytest.raises(SftbenchError, match="another run is writing"),
             Journal(tmp_path / "j", "key"),
         ):
             pass
-        first.add("b", [[False]])
+        first.add(Measured("b", [[False]]))
     with Journal(tmp_path / "j", "key") as second:
-        assert second.finished == {"a": [[True]], "b": [[False]]}
-        second.add("c", [[True]])
+        assert {name: one.hits for name, one in second.finished.items()} == {
+            "a": [[True]],
+            "b": [[False]],
+        }
+        second.add(Measured("c", [[True]]))
     assert set(Journal(tmp_path / "j", "key").finished) == {"a", "b", "c"}
 
 
@@ -169,8 +176,8 @@ def test_a_run_that_finished_nothing_leaves_nothing(tmp_path):
 
 def test_a_journal_of_another_run_is_refused(tmp_path):
     with Journal(tmp_path / "j", "key one") as journal:
-        journal.add("a", [[True]])
-    assert Journal(tmp_path / "j", "key one").finished == {"a": [[True]]}
+        journal.add(Measured("a", [[True]]))
+    assert Journal(tmp_path / "j", "key one").finished == {"a": Measured("a", [[True]])}
     with pytest.raises(SftbenchError, match="another model, facts"):
         Journal(tmp_path / "j", "key two")
     (tmp_path / "k").write_text("no json\n")

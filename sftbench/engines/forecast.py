@@ -1,0 +1,325 @@
+"""The chance that a completion states an answer: paths around it, and the turns not taken.
+
+A completion is followed along a path that never begins an answer: at every step the first tokens
+of the answers are left out of the draw, and their probability is kept. What the path passes by is
+thus counted in full, where a sampled completion says only whether it went there. With g(t) the
+probability of an answer's first token at step t and r that of the rest of the answer and a word's
+end after it, the completion states the answer with probability
+
+    1 - (1 - g(0) r) (1 - g(1) r) ... (1 - g(31) r)
+
+averaged over paths. r is read at one turn of each path, drawn in proportion to the probability of
+getting there. A path is followed for some tokens only; beyond them it is taken to pass an answer
+as often as in the second half of what was seen (measured: docs/mastery.md). A path that states an
+answer in another spelling than the usual one counts as one that states it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sftbench.engines.forest import Forest, Node
+from sftbench.engines.sampling import draw, uniforms
+
+if TYPE_CHECKING:
+    import torch
+
+    from sftbench.engines.protocol import Asked, Finish, Sampling
+    from sftbench.engines.tokens import Codec
+
+NEGLIGIBLE = 1e-4
+"""Sum of g along a path below which r is taken as 1: what that could add to R is less."""
+
+LEAVES_OUT = -1e30
+
+Ids = tuple[int, ...]
+
+
+@dataclass
+class _Path:
+    """A completion that avoids the answers.
+
+    Attributes:
+        row: its fact's place in the batch.
+        prompt: its prompt's place.
+        places: numbers of the nodes whose next token is step 0, 1 ...
+        ids: the tokens drawn.
+        passed: for each step the probability of each first token of an answer.
+        finish: why it ended; "length" if it was followed to the end.
+        rest: r, once it was read.
+    """
+
+    row: int
+    prompt: int
+    places: list[int]
+    ids: list[int] = field(default_factory=list)
+    passed: list[list[float]] = field(default_factory=list)
+    finish: Finish = "length"
+    rest: float = 1.0
+
+
+class _Answers(NamedTuple):
+    """A fact's answers as tokens, none beginning with another, and their first tokens."""
+
+    spelled: list[Ids]
+    firsts: list[int]
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """A model with what turns its tokens into text and its words apart.
+
+    Attributes:
+        model: a transformers causal language model that reads trees (see `require_trees`).
+        codec: its tokenizer.
+        end_ids: ids that end a completion.
+        ends_word: bool ``[vocabulary]``: tokens after which the word before them has ended.
+    """
+
+    model: Any
+    codec: Codec
+    end_ids: frozenset[int]
+    ends_word: torch.Tensor
+
+    def run(self, batch: Sequence[Asked], how: Sampling, looked: int) -> list[list[list[float]]]:
+        """Return the chance of a statement, ``[facts][prompts][paths]``.
+
+        Args:
+            batch: facts that are read together.
+            how: temperature and longest completion.
+            looked: tokens that a path is followed for.
+        """
+        import torch
+
+        answers = [self._answers(asked.answers) for asked in batch]
+        with torch.inference_mode():
+            forest, tips, logits = self._read_prompts(batch)
+            paths = [
+                _Path(row, prompt, [tips[row][prompt]])
+                for row, asked in enumerate(batch)
+                for prompt, seeds in enumerate(asked.seeds)
+                for _ in seeds
+            ]
+            first = torch.stack([logits[path.row][path.prompt] for path in paths])
+            self._walk(batch, answers, forest, paths, first, how, looked)
+            self._read_rests(batch, answers, forest, paths, how)
+        chances: list[list[list[float]]] = [[[] for _ in asked.prompts] for asked in batch]
+        for path in paths:
+            chances[path.row][path.prompt].append(_chance(path, how.max_new_tokens))
+        return chances
+
+    def _answers(self, answers: Sequence[str]) -> _Answers:
+        spelled = {tuple(self.codec.encode_pair("x", f" {answer}")[1]) for answer in answers}
+        kept: list[Ids] = []
+        for ids in sorted(spelled, key=len):
+            if ids and not any(ids[: len(short)] == short for short in kept):
+                kept.append(ids)
+        return _Answers(kept, sorted({ids[0] for ids in kept}))
+
+    def _read_prompts(
+        self, batch: Sequence[Asked]
+    ) -> tuple[Forest, list[list[int]], list[list[torch.Tensor]]]:
+        """Read all prompts; return the forest, each prompt's last node, and its logits."""
+        prompts = [
+            [tuple(map(int, self.codec.encode(p))) for p in asked.prompts] for asked in batch
+        ]
+        inner = [{ids[:end] for ids in own for end in range(1, len(ids))} for own in prompts]
+        shared = sorted(set.intersection(*inner), key=len)
+        forest = Forest(self.model, 1 if shared else len(batch))
+        number: dict[Ids, int] = {ids: place for place, ids in enumerate(shared)}
+        if shared:
+            forest.extend([[(number.get(ids[:-1], -1), ids[-1]) for ids in shared]])
+            forest.spread(len(batch))
+        # A prompt may begin another one: each has a last node of its own, at the end of its row.
+        lines = [sorted(all_ - number.keys(), key=len) for all_ in inner]
+        lines = [[*line, *own] for line, own in zip(lines, prompts, strict=True)]
+        places = forest.numbers(list(map(len, lines)))
+        nodes: list[list[Node]] = []
+        for line, taken, own in zip(lines, places, prompts, strict=True):
+            inside = len(line) - len(own)
+            known = number | dict(zip(line[:inside], taken, strict=False))
+            nodes.append([(known.get(ids[:-1], -1), ids[-1]) for ids in line])
+        logits = forest.extend(nodes, wanted=max(map(len, prompts)))
+        tips = [
+            list(taken[len(taken) - len(own) :]) for taken, own in zip(places, prompts, strict=True)
+        ]
+        return (
+            forest,
+            tips,
+            [list(row[-len(own) :]) for row, own in zip(logits, prompts, strict=True)],
+        )
+
+    def _walk(
+        self,
+        batch: Sequence[Asked],
+        answers: Sequence[_Answers],
+        forest: Forest,
+        paths: Sequence[_Path],
+        logits: torch.Tensor,
+        how: Sampling,
+        looked: int,
+    ) -> None:
+        """Follow every path for `looked` tokens, until it ends or states an answer after all."""
+        import torch
+
+        seeds = [seed for asked in batch for own in asked.seeds for seed in own]
+        chance = uniforms(seeds, looked)
+        live = list(range(len(paths)))
+        for step in range(looked):
+            whole = (logits.float() / how.temperature).logsumexp(dim=1)
+            for place, number in enumerate(live):
+                firsts = answers[paths[number].row].firsts
+                logp = logits[place, firsts].float() / how.temperature - whole[place]
+                paths[number].passed.append(logp.exp().tolist())
+                logits[place, firsts] = LEAVES_OUT
+            tokens = draw(logits, how.temperature, chance[live, step]).tolist()
+            live = self._note(batch, paths, live, tokens)
+            if not live or step + 1 == looked:
+                return
+            logits = torch.stack(self._step(forest, [paths[number] for number in live]))
+
+    def _note(
+        self,
+        batch: Sequence[Asked],
+        paths: Sequence[_Path],
+        live: Sequence[int],
+        tokens: Sequence[int],
+    ) -> list[int]:
+        """Add the tokens to their paths; return the paths that go on."""
+        going = []
+        for number, token in zip(live, tokens, strict=True):
+            if token in self.end_ids:
+                paths[number].finish = "stop"
+            else:
+                paths[number].ids.append(token)
+                going.append(number)
+        texts = self.codec.texts([paths[number].ids for number in going])
+        for number, text in zip(going, texts, strict=True):
+            if batch[paths[number].row].found(text.rstrip("\ufffd")):
+                paths[number].finish = "found"
+        return [number for number in going if paths[number].finish == "length"]
+
+    def _step(self, forest: Forest, live: Sequence[_Path]) -> list[torch.Tensor]:
+        """Read the last token of each path; return the logits after it."""
+        nodes: list[list[Node]] = [[] for _ in range(forest.rows)]
+        for path in live:
+            nodes[path.row].append((path.places[-1], path.ids[-1]))
+        places = [iter(numbers) for numbers in forest.numbers(list(map(len, nodes)))]
+        logits = forest.extend(nodes, wanted=max(map(len, nodes)))
+        found = []
+        for path in live:
+            path.places.append(next(places[path.row]))
+            found.append(logits[path.row, path.places[-1] - forest.size])  # from the end
+        return found
+
+    def _read_rests(
+        self,
+        batch: Sequence[Asked],
+        answers: Sequence[_Answers],
+        forest: Forest,
+        paths: Sequence[_Path],
+        how: Sampling,
+    ) -> None:
+        """Read the rest of the answers at one turn of each path that passed any."""
+        seeds = [seed for asked in batch for own in asked.seeds for seed in own]
+        turns: list[list[tuple[_Path, int, Ids]]] = [[] for _ in batch]
+        for path, seed in zip(paths, seeds, strict=True):
+            turn = _turn(path, seed)
+            if turn is not None:
+                step, first = turn
+                token = answers[path.row].firsts[first]
+                spelled = [ids for ids in answers[path.row].spelled if ids[0] == token]
+                path.rest = 0.0
+                turns[path.row] += [(path, path.places[step], ids) for ids in spelled]
+        if not any(turns):
+            return
+        counts = [sum(len(ids) for *_, ids in row) for row in turns]
+        nodes: list[list[Node]] = []
+        for row, numbers in zip(turns, forest.numbers(counts), strict=True):
+            places = iter(numbers)
+            own: list[Node] = []
+            for _, parent, ids in row:
+                for token in ids:
+                    own.append((parent, token))
+                    parent = next(places)
+            nodes.append(own)
+        logits = forest.extend(nodes, wanted=max(map(len, nodes)))
+        for row, count, own_logits in zip(turns, counts, logits, strict=True):
+            place = len(own_logits) - count
+            for path, _, ids in row:
+                part = own_logits[place : place + len(ids)]
+                path.rest += self._stated(part, ids, how.temperature)
+                place += len(ids)
+
+    def _stated(self, logits: torch.Tensor, ids: Ids, temperature: float) -> float:
+        """Return the chance of an answer's other tokens and of a word's end, after its first."""
+        import torch
+
+        probable = (logits.float() / temperature).softmax(dim=1)
+        steps = torch.arange(len(ids) - 1)
+        rest = float(probable[steps, list(ids[1:])].double().prod())
+        return rest * float(probable[-1][self.ends_word].double().sum())
+
+
+def _turn(path: _Path, seed: int) -> tuple[int, int] | None:
+    """Return (step, place among the first tokens) of the turn to look at, drawn by its weight."""
+    import numpy as np
+
+    weights, there = [], 1.0
+    for passed in path.passed:
+        weights += [there * chance for chance in passed]
+        there *= max(0.0, 1 - sum(passed))
+    total = sum(weights)
+    if total < NEGLIGIBLE:
+        return None
+    # Another key than that of the path's own draws, whose uniforms are used up.
+    uniform = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
+    place = int(np.searchsorted(np.cumsum(weights), uniform * total, side="right"))
+    return divmod(min(place, len(weights) - 1), len(path.passed[0]))
+
+
+def _chance(path: _Path, longest: int) -> float:
+    """Return the chance that a completion of at most `longest` tokens states an answer."""
+    if path.finish == "found":
+        return 1.0
+    hazards = [min(1.0, sum(passed) * path.rest) for passed in path.passed]
+    kept = math.prod(1 - hazard for hazard in hazards)
+    if path.finish == "length":
+        late = hazards[len(hazards) // 2 :]
+        kept *= (1 - sum(late) / len(late)) ** (longest - len(hazards))
+    return 1 - kept
+
+
+def together(asked: Sequence[Asked], most: int) -> Iterator[list[Asked]]:
+    """Cut into batches of at most `most` paths (a fact with more has a batch of its own)."""
+    batch: list[Asked] = []
+    for one in asked:
+        if batch and paths_of([*batch, one]) > most:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def paths_of(batch: Sequence[Asked]) -> int:
+    """Return how many paths are followed at once."""
+    return sum(len(seeds) for asked in batch for seeds in asked.seeds)
+
+
+def word_ends(codec: Codec, vocabulary: int, end_ids: frozenset[int]) -> torch.Tensor:
+    """Return bool ``[vocabulary]``: whether a word has ended where this token comes next."""
+    import torch
+
+    start = codec.encode("x")
+    before = len(codec.text(start))
+    known = min(vocabulary, len(codec.tokenizer))
+    texts = [text[before:] for text in codec.texts([[*start, token] for token in range(known)])]
+    ends = [
+        token in end_ids or (text != "" and not text[0].isalnum() and text[0] != "\ufffd")
+        for token, text in enumerate(texts)
+    ]
+    return torch.tensor(ends + [False] * (vocabulary - known))
