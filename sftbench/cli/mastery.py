@@ -17,7 +17,16 @@ def mastery(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Level only so many facts, balanced.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Completions of each template.")] = 10,
+    estimator: Annotated[
+        Literal["auto", "likelihood", "adaptive", "sampled"],
+        typer.Option(
+            help="likelihood reads chances off paths, sampled draws every completion, adaptive "
+            "until a level is settled; auto: likelihood, or sampled where vllm answers."
+        ),
+    ] = "auto",
+    samples: Annotated[
+        int, typer.Option(min=1, help="Completions of each template, unless by likelihood.")
+    ] = 10,
     seed: Annotated[int, typer.Option(help="Another seed is a fresh set of draws.")] = 0,
     matching: Annotated[
         Literal["words", "strict-paper"],
@@ -50,17 +59,21 @@ def mastery(
     from sftbench.report.cards import print_card
 
     require_free_file(output)
-    settings = parse_engine(engine, dtype=dtype, options=engine_options).with_rows(rows)
+    # The estimators differ in what they need more than the engines differ in speed.
+    name = "hf" if engine == "auto" and estimator in ("auto", "likelihood") else engine
+    settings = parse_engine(name, dtype=dtype, options=engine_options).with_rows(rows)
+    if estimator == "auto":
+        estimator = "likelihood" if settings.name == "hf" else "sampled"
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))
     require_finite(read_tensors(base.path), base.path)
-    estimator, said = estimator_for(table, samples=samples, how=matching, seed=seed)
+    measure, said = estimator_for(table, estimator, samples=samples, how=matching, seed=seed)
     Console(stderr=True).print(said, markup=False)
     with closing(make_engine(base.path, settings)) as live:
         card = make_card(
             live,
             table,
-            estimator,
+            measure,
             model_name=name_of(base.path),
             model_digest=base.digest,
             output=output,

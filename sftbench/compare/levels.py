@@ -15,19 +15,27 @@ from sftbench.checkpoints.names import name_of
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.bench import Bench
 from sftbench.compare.budget import duration_text, levelling_size
+from sftbench.engines.protocol import Forecaster
 from sftbench.facts.reference import resolve_facts, shipped_facts
 from sftbench.facts.table import FactSet
 from sftbench.harness.choose import named_card
 from sftbench.mastery.bundled import find_card
 from sftbench.mastery.card import MasteryCard
-from sftbench.mastery.choose import estimator_for
+from sftbench.mastery.choose import EstimatorName, estimator_for
 from sftbench.mastery.estimate import Estimator, make_card
-from sftbench.mastery.question_prompts import QuestionEstimator
 from sftbench.mastery.select import select
 
 DEFAULT_FACTS = "geography"
-PROBES = 2
-"""Facts that are levelled to measure how long it takes."""
+PROBES = {"likelihood": 8}
+"""Facts that are levelled to measure how long it takes; 2 where an estimator is not named."""
+SAID_OF_LEVELS = {
+    "question-prompts": "The levels come from question prompts, since these facts have no cloze "
+    "templates: they are not comparable with levels from cloze templates.",
+    "likelihood": "The levels were estimated by likelihood, not by sampled completions: they agree "
+    "with sampled levels about as well as those agree with their own re-run.",
+    "adaptive": "The levels come from sampling that stopped for a fact once its level was settled.",
+}
+"""What is said wherever levels by an estimator other than the paper's show."""
 LEVELLED = "levelled"
 """The decision that a check notes: how many facts are levelled."""
 
@@ -86,12 +94,7 @@ def facts_of(card: MasteryCard) -> FactSet:
 
 def cautions_of_levels(card: MasteryCard) -> list[str]:
     """Return what a reader of a comparison must know of how its levels were measured."""
-    if card.record.get("settings", {}).get("estimator") != QuestionEstimator.name:
-        return []
-    return [
-        "The levels come from question prompts, since these facts have no cloze templates: they "
-        "are not comparable with levels from cloze templates."
-    ]
+    return [SAID_OF_LEVELS[card.estimator]] if card.estimator in SAID_OF_LEVELS else []
 
 
 def level_within(
@@ -125,14 +128,16 @@ def level_within(
     # Train facts take no part in a comparison: no time is spent on them.
     tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
     # Of the whole set: facts without templates are levelled with examples from the train split.
-    estimator, how = estimator_for(facts)
+    engine = bench.engine()
+    name: EstimatorName = "likelihood" if isinstance(engine, Forecaster) else "sampled"
+    estimator, how = estimator_for(facts, name)
     say(how)
     if LEVELLED not in decisions:
         decisions[LEVELLED] = _affordable(left, bench, tested, estimator, say)
     part = output.with_suffix(".part.parquet")
     if not part.is_file():
         make_card(
-            bench.engine(),
+            engine,
             tested,
             estimator,
             model_name=name_of(base),
@@ -153,7 +158,7 @@ def _affordable(
 ) -> int:
     """Measure how long levelling takes, and return how many facts fit into the time."""
     there = select(tested, None).height
-    probes = select(tested, PROBES).to_dicts()
+    probes = select(tested, PROBES.get(estimator.name, 2)).to_dicts()
     engine = bench.engine()
     began = time.monotonic()
     list(estimator.estimate(engine, probes, tested.templates))

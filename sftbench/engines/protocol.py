@@ -55,12 +55,14 @@ class Asked:
         answers: what is looked for: the chance of its usual spelling is computed, not sampled.
         seeds: for each prompt one seed in [0, 2**63) for each path.
         found: called with the text so far; True once it has stated an answer for good.
+        whole_words: an answer must end where a word does.
     """
 
     prompts: Sequence[str]
     answers: Sequence[str]
     seeds: Sequence[Sequence[int]]
     found: Callable[[str], bool]
+    whole_words: bool = True
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ MASTERY = TableSpec(
         "fact_id": pl.String,
         # Sampled: [templates][draws], in template and draw order; null where chances are.
         "hits": pl.List(pl.List(pl.Boolean)),
-        # Estimated: probability of a hit for each template; null where hits are.
+        # Estimated: probability of a hit for each template, null for those that were not read;
+        # null where hits are.
         "chances": pl.List(pl.Float64),
         "error": pl.Float64,  # standard error of the mean of the chances; null where hits are
         "draws": pl.Int32,  # templates x draws: the denominator of the rate; null for chances

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.matching import How
 from sftbench.facts.table import FactSet
+from sftbench.mastery.adaptive import AdaptiveEstimator
 from sftbench.mastery.estimate import Estimator
+from sftbench.mastery.likelihood import LikelihoodEstimator
 from sftbench.mastery.question_prompts import QuestionEstimator
 from sftbench.mastery.sampled import SampledEstimator
 
-WITH_TEMPLATES = "Mastery: sampled completions of 21 cloze templates."
+EstimatorName = Literal["likelihood", "adaptive", "sampled"]
+
+SAYS: dict[EstimatorName, str] = {
+    "likelihood": "Mastery: the chance that a completion of a cloze template states an answer, "
+    "estimated along 7 to 21 paths (docs/mastery.md). --estimator sampled draws 210 completions.",
+    "adaptive": "Mastery: sampled completions of 21 cloze templates, until a fact's level is "
+    "settled.",
+    "sampled": "Mastery: sampled completions of 21 cloze templates.",
+}
 WITHOUT_TEMPLATES = (
     "Mastery: these facts have no cloze templates, so their questions are asked instead, in 7 "
     "wordings, each with 3 sets of 4 examples. Levels made so are not comparable with levels from "
@@ -18,11 +30,24 @@ WITHOUT_TEMPLATES = (
 
 
 def estimator_for(
-    facts: FactSet, *, samples: int = 10, how: How = "words", seed: int = 0
+    facts: FactSet,
+    name: EstimatorName = "sampled",
+    *,
+    samples: int = 10,
+    how: How = "words",
+    seed: int = 0,
 ) -> tuple[Estimator, str]:
     """Return the estimator for these facts and a sentence that says how it measures.
 
-    Cloze templates where every relation has them; question prompts where none has.
+    Cloze templates where every relation has them; question prompts where none has, whatever
+    `name` says.
+
+    Args:
+        facts: what is levelled.
+        name: which estimator, where there are templates.
+        samples: most completions of each template or prompt; `likelihood` draws none.
+        how: how an answer is recognised.
+        seed: another seed is a fresh set of draws or paths.
 
     Raises:
         SftbenchError: some relations have templates and others have none, or there are neither
@@ -31,7 +56,7 @@ def estimator_for(
     relations = set(facts.frame["relation"])
     without = sorted(relation for relation in relations if not facts.templates.get(relation))
     if not without:
-        return SampledEstimator(samples=samples, how=how, seed=seed), WITH_TEMPLATES
+        return _of_templates(name, SampledEstimator(samples=samples, how=how, seed=seed))
     if len(without) < len(relations):
         raise SftbenchError(
             f"some relations have cloze templates and others have none ({', '.join(without[:5])}), "
@@ -41,3 +66,11 @@ def estimator_for(
         )
     estimator: Estimator = QuestionEstimator(facts, samples=samples, how=how, seed=seed)
     return estimator, WITHOUT_TEMPLATES
+
+
+def _of_templates(name: EstimatorName, drawn: SampledEstimator) -> tuple[Estimator, str]:
+    if name == "adaptive":
+        return AdaptiveEstimator(drawn), SAYS[name]
+    if name == "likelihood":
+        return LikelihoodEstimator(how=drawn.how, seed=drawn.seed), SAYS[name]
+    return drawn, SAYS[name]

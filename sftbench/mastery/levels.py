@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def level_column(hits: pl.Expr, draws: pl.Expr) -> pl.Expr:
 
 
 def level_chances(
-    chances: Sequence[Sequence[float]], errors: Sequence[float], draws: int = DRAWS
+    chances: Sequence[Sequence[float | None]], errors: Sequence[float], draws: int = DRAWS
 ) -> list[list[float]]:
     """Return the probability of each level of a sampled card, from the chances of a hit.
 
@@ -49,7 +50,8 @@ def level_chances(
     averaging over five multiples of them, whose spread is the error of their mean.
 
     Args:
-        chances: for each fact the chance of a hit under each of its templates.
+        chances: for each fact the chance of a hit under each of its templates; those that are
+            None are taken from the others, in turn.
         errors: for each fact the standard error of the mean of its chances.
         draws: completions of each template.
 
@@ -63,7 +65,7 @@ def level_chances(
     for place, row in enumerate(chances):
         by_width.setdefault(len(row), []).append(place)
     for width, places in by_width.items():
-        known = np.array([chances[place] for place in places], dtype=float)
+        known = np.array([_filled(chances[place]) for place in places], dtype=float)
         mean = known.mean(axis=1)
         ratio = np.array([errors[place] for place in places], dtype=float)
         ratio = np.divide(ratio, mean, out=np.zeros_like(mean), where=mean > 0)
@@ -74,6 +76,12 @@ def level_chances(
             for level in LEVELS:
                 found[places, level] += weight * hits[:, levels == level].sum(axis=1)
     return [[float(share) for share in row] for row in found / found.sum(axis=1, keepdims=True)]
+
+
+def _filled(chances: Sequence[float | None]) -> list[float]:
+    known = [chance for chance in chances if chance is not None]
+    others = itertools.cycle(known)
+    return [next(others) if chance is None else chance for chance in chances]
 
 
 def _hits_of(chances: Any, draws: int) -> Any:

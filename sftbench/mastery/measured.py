@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 Hits = list[list[bool]]
+Chances = list[float | None]
 
 
 class Measured(NamedTuple):
@@ -13,13 +14,14 @@ class Measured(NamedTuple):
     Attributes:
         fact_id: which.
         hits: ``[templates][draws]``: whether each completion stated an answer.
-        chances: ``[templates]``: estimated probabilities that a completion states one.
+        chances: ``[templates]``: estimated probabilities that a completion states one; None for
+            a template that was not read.
         error: standard error of the mean of `chances`.
     """
 
     fact_id: str
     hits: Hits | None = None
-    chances: list[float] | None = None
+    chances: Chances | None = None
     error: float | None = None
 
 
@@ -39,7 +41,7 @@ def from_json(entry: dict[str, Any]) -> Measured:
     """
     if "hits" in entry:
         return Measured(entry["fact_id"], hits=unpack(entry["hits"]))
-    chances = [float(chance) for chance in entry["chances"]]
+    chances = [None if chance is None else float(chance) for chance in entry["chances"]]
     return Measured(entry["fact_id"], chances=chances, error=float(entry["error"]))
 
 

@@ -120,9 +120,9 @@ def test_the_card_is_what_the_estimator_draws_again(lab, known, engine):
         engine, list(rows.iter_rows(named=True)), lab.facts.templates
     )
 
-    for row, (fact_id, hits) in zip(rows.iter_rows(named=True), drawn, strict=True):
-        assert fact_id == row["fact_id"]
-        assert sum(map(sum, hits)) == pytest.approx(row["rate"] * row["draws"], abs=3)
+    for row, found in zip(rows.iter_rows(named=True), drawn, strict=True):
+        assert found.fact_id == row["fact_id"]
+        assert sum(map(sum, found.hits)) == pytest.approx(row["rate"] * row["draws"], abs=3)
 
 
 @pytest.mark.parametrize(

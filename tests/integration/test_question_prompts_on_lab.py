@@ -30,9 +30,10 @@ def test_mastered_facts_are_answered_and_unknown_ones_are_not() -> None:
     estimator, _ = estimator_for(FactSet(facts.frame, {}, facts.source), samples=2)
     engine = TransformersEngine(base.path)
     rates: dict[int, list[float]] = {0: [], 4: []}
-    for fact_id, hits in estimator.estimate(engine, chosen, {}):
-        assert [len(draws) for draws in hits] == [2] * 21
-        rates[level_of[fact_id]].append(sum(map(sum, hits)) / 42)
+    for found in estimator.estimate(engine, chosen, {}):
+        assert found.hits is not None
+        assert [len(draws) for draws in found.hits] == [2] * 21
+        rates[level_of[found.fact_id]].append(sum(map(sum, found.hits)) / 42)
     assert max(rates[0]) <= 0.2
     assert min(rates[4]) >= 0.25
     assert sum(rates[4]) / len(rates[4]) > 0.35

@@ -135,8 +135,9 @@ def hits_of(template: str) -> list[list[bool]]:
     """Return the hits of one template for a fact whose answer is the word after `{subject}`."""
     fact = row(answers=["Ombra {foo}"])
     engine = cast("Engine", Echo())
-    ((_, hits),) = SampledEstimator(samples=2).estimate(engine, [fact], {"river_sea": [template]})
-    return hits
+    (found,) = SampledEstimator(samples=2).estimate(engine, [fact], {"river_sea": [template]})
+    assert found.hits is not None
+    return found.hits
 
 
 def test_other_braces_in_a_template_are_plain_text() -> None:

@@ -13,7 +13,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Completion, Draws, Sampling
 from sftbench.facts.shots import reserve_shots, shots_of
 from sftbench.facts.table import FACTS, FactSet, fact_id_of
-from sftbench.mastery.choose import WITH_TEMPLATES, WITHOUT_TEMPLATES, estimator_for
+from sftbench.mastery.choose import SAYS, WITHOUT_TEMPLATES, estimator_for
 from sftbench.mastery.estimate import make_card
 from sftbench.mastery.question_prompts import WORDINGS, QuestionEstimator, prompts_of
 from sftbench.mastery.sampled import SampledEstimator
@@ -93,8 +93,9 @@ def test_too_few_train_facts_are_an_error_that_says_what_to_do() -> None:
 def hits_of(text: str, facts: FactSet | None = None) -> list[list[bool]]:
     facts = facts or fact_set()
     row = facts.frame.filter(pl.col("subject") == "Land60").row(0, named=True)
-    ((_, hits),) = QuestionEstimator(facts, samples=2).estimate(Parrot(text), [row], {})
-    return hits
+    (found,) = QuestionEstimator(facts, samples=2).estimate(Parrot(text), [row], {})
+    assert found.hits is not None
+    return found.hits
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_other_examples_are_another_measurement() -> None:
 def test_cloze_templates_are_used_where_every_relation_has_them() -> None:
     estimator, said = estimator_for(fact_set(templates=CLOZE), how="strict-paper", seed=3)
     assert estimator == SampledEstimator(how="strict-paper", seed=3)
-    assert said == WITH_TEMPLATES
+    assert said == SAYS["sampled"]
 
 
 def test_relations_with_and_without_templates_are_not_mixed() -> None:

@@ -1,0 +1,172 @@
+"""Mastery without sampling every completion: the chance of a hit, read off the model's paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sftbench.common.digests import digest_of, seed_of
+from sftbench.common.errors import SftbenchError
+from sftbench.engines.protocol import Asked, Forecaster, Sampler, Sampling
+from sftbench.facts.matching import AnswerMatcher, How
+from sftbench.facts.templates import SUBJECT
+from sftbench.mastery.levels import DRAWS, level_chances
+from sftbench.mastery.measured import Chances, Measured
+from sftbench.mastery.sampled import FactRow, templates_of
+
+VERSION = 1
+"""Counts changes of the estimator that change its figures."""
+
+PARTS = 3
+"""A fact's templates are read in a first part, and the others only where that leaves it open."""
+
+TOGETHER = 40
+"""Facts that are read in turns."""
+
+PATH_VARIANCE = 0.25
+"""Variance of one path's chance over that of one draw, p (1 - p), as measured (docs/mastery.md)."""
+
+
+@dataclass(frozen=True)
+class LikelihoodEstimator:
+    """Every template is followed along one path that passes the answers by (`engines.forecast`).
+
+    A third of a fact's templates, another third from fact to fact, is read first. If the most
+    probable level is the same over `sureness` standard errors of their mean on both sides, that is
+    the estimate; if not, the other templates are read as well. So a level costs little where it is
+    clear, and no template is preferred. Seeds come from the fact, the template and `seed` alone.
+
+    Attributes:
+        temperature: of the sampling that is forecast.
+        max_new_tokens: its longest completion.
+        looked: tokens of it that are read; beyond them the chances are extrapolated.
+        sureness: standard errors on both sides within which the level must not change.
+        how: how an answer is recognised, see `facts.matching`.
+        seed: another seed is a fresh, independent set of paths.
+    """
+
+    temperature: float = 0.7
+    max_new_tokens: int = 32
+    looked: int = 12
+    sureness: float = 1.0
+    how: How = "words"
+    seed: int = 0
+
+    name = "likelihood"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the estimates, for the card's record."""
+        return {"estimator": self.name, "version": VERSION, "parts": PARTS, **asdict(self)}
+
+    def estimate(
+        self, engine: Sampler, facts: Sequence[FactRow], templates: Mapping[str, Sequence[str]]
+    ) -> Iterator[Measured]:
+        """Yield each fact with its chances, one for each template; None where it was not read.
+
+        Raises:
+            SftbenchError: a relation has no templates, or the engine cannot forecast.
+        """
+        if not isinstance(engine, Forecaster):
+            raise SftbenchError(
+                f"the engine {engine.describe().get('engine', '')} shows no probabilities inside "
+                "a completion, which the estimator likelihood needs",
+                remedy="Use --engine hf, or --estimator sampled.",
+            )
+        for row in facts:
+            templates_of(row, templates)  # an error comes before the first fact is read
+        # Facts that are read together share the beginnings of their prompts, and their length.
+        ordered = sorted(facts, key=lambda row: (row["relation"], _part(row), len(row["subject"])))
+        for start in range(0, len(ordered), TOGETHER):
+            yield from self._together(engine, ordered[start : start + TOGETHER], templates)
+
+    def _together(
+        self,
+        engine: Forecaster,
+        facts: Sequence[FactRow],
+        templates: Mapping[str, Sequence[str]],
+    ) -> list[Measured]:
+        chances: dict[str, Chances] = {
+            row["fact_id"]: [None for _ in templates_of(row, templates)] for row in facts
+        }
+        self._read(engine, facts, templates, chances, first=True)
+        left = [row for row in facts if not settled(chances[row["fact_id"]], self.sureness)]
+        self._read(engine, left, templates, chances, first=False)
+        return [
+            Measured(fact_id, chances=own, error=error_of(own)) for fact_id, own in chances.items()
+        ]
+
+    def _read(
+        self,
+        engine: Forecaster,
+        facts: Sequence[FactRow],
+        templates: Mapping[str, Sequence[str]],
+        chances: Mapping[str, Chances],
+        *,
+        first: bool,
+    ) -> None:
+        """Read the first part of the templates of each fact, or all others, into `chances`."""
+        places = [
+            [
+                place
+                for place in range(len(chances[row["fact_id"]]))
+                if (place % PARTS == _part(row)) == first
+            ]
+            for row in facts
+        ]
+        asked = [
+            self._asked(row, [templates_of(row, templates)[place] for place in own])
+            for row, own in zip(facts, places, strict=True)
+        ]
+        how = Sampling(self.temperature, self.max_new_tokens)
+        forecasts = engine.forecast(asked, how, self.looked)
+        for row, own, forecast in zip(facts, places, forecasts, strict=True):
+            for place, (chance,) in zip(own, forecast, strict=True):
+                chances[row["fact_id"]][place] = chance
+
+    def _asked(self, row: FactRow, lines: Sequence[str]) -> Asked:
+        return Asked(
+            prompts=[line.replace(SUBJECT, row["subject"]) for line in lines],
+            answers=row["answers"],
+            seeds=[[seed_of(row["fact_id"], digest_of(line), self.seed)] for line in lines],
+            found=AnswerMatcher(row["answers"], self.how).settled,
+            whole_words=self.how == "words",
+        )
+
+
+def _part(row: FactRow) -> int:
+    """Return which part of its templates a fact's first is: as good as random, and fixed."""
+    return int(str(digest_of(row["fact_id"]))[:8], 16) % PARTS
+
+
+def error_of(chances: Chances) -> float:
+    """Return the standard error of the mean of the chances, None for templates that were not read.
+
+    Of a part of the templates: their spread, which holds the paths' own, for a sample without
+    replacement. Of all templates: the paths' own, as a share of a draw's (`PATH_VARIANCE`).
+    """
+    known = np.array([chance for chance in chances if chance is not None])
+    spread = float((known * (1 - known)).mean())
+    paths = PATH_VARIANCE * spread / len(known)
+    unread = 1 - len(known) / len(chances)
+    between = float(known.var(ddof=1)) / len(known) * unread if len(known) > 1 else spread * unread
+    return float(np.sqrt(paths * (1 - unread) + between))
+
+
+def settled(chances: Chances, sureness: float) -> bool:
+    """Return whether the most probable level is the same `sureness` errors up and down."""
+    known = [chance for chance in chances if chance is not None]
+    if len(known) == len(chances):
+        return True
+    mean, error = float(np.mean(known)), error_of(chances)
+    if mean == 0:
+        return True
+    ratios = [max(0.0, 1 + side * sureness * error / mean) for side in (-1, 1)]
+    moved: list[Chances] = [
+        [None if chance is None else min(1.0, chance * ratio) for chance in chances]
+        for ratio in ratios
+    ]
+    low, high = level_chances(moved, [0.0, 0.0], DRAWS)
+    return max(range(5), key=low.__getitem__) == max(range(5), key=high.__getitem__)
