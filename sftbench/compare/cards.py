@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from sftbench.analysis.agreement import Agreement, agreement
 from sftbench.analysis.evidence import MasteryChangeRecord
 from sftbench.analysis.mastery_change import mastery_change
 from sftbench.common.errors import SftbenchError
@@ -29,6 +30,9 @@ def mastery_of_cards(
             fact, or there is only one draw of a fact.
     """
     base.require(facts=facts)
+    for card in (base, tuned):
+        if card is not None:
+            require_draws(card)
     if tuned is not None:
         require_alike(base, tuned)
     rows = facts.frame.select("fact_id", "relation", answer=pl.col("answers").list.first())
@@ -46,6 +50,44 @@ def mastery_of_cards(
             remedy="Make cards with --samples 2 or more, of the same facts.",
         ) from None
     return MasteryChangeRecord.model_validate(found)
+
+
+def agreement_of_cards(first: MasteryCard, second: MasteryCard) -> Agreement:
+    """Return how far two cards of the same base and facts agree, on the facts in both.
+
+    Raises:
+        SftbenchError: they are of other models, facts or templates, or share no fact.
+    """
+    same = {"model_digest": "model", **{key: ALIKE[key] for key in ALIKE if key != "settings"}}
+    other = [name for key, name in same.items() if first.record.get(key) != second.record.get(key)]
+    if other:
+        raise SftbenchError(
+            f"cannot be held against each other, since they differ in {', '.join(other)}",
+            where=f"{first.name} and {second.name}",
+            remedy="`card diff` is for two measurements of one model; for a base and its "
+            "fine-tune there is `card change`.",
+        )
+    columns = ("fact_id", "level", "rate")
+    both = first.frame.select(columns).join(second.frame.select(columns), on="fact_id", suffix="_b")
+    if both.is_empty():
+        raise SftbenchError("share no fact", where=f"{first.name} and {second.name}")
+    sides = (both.select("level", "rate").rows(), both.select("level_b", "rate_b").rows())
+    return agreement(*sides)
+
+
+def require_draws(card: MasteryCard) -> None:
+    """Raise unless a card holds single draws, which can be shared out into halves.
+
+    Raises:
+        SftbenchError: it holds estimated chances.
+    """
+    if card.frame["hits"].null_count():
+        raise SftbenchError(
+            f"holds no single draws: it was made by the estimator {card.estimator}",
+            where=card.name,
+            remedy="What chance does to levels is seen from draws: make the card with --estimator "
+            "sampled.",
+        )
 
 
 def require_alike(base: MasteryCard, tuned: MasteryCard) -> None:

@@ -1,0 +1,36 @@
+"""The one card of a base and a fact set that people share, and what names a card in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sftbench.common.digests import digest_of
+from sftbench.mastery.card import MasteryCard
+from sftbench.mastery.likelihood import LikelihoodEstimator
+
+DTYPE = "float32"
+FOLDER = "mastery"
+
+
+def canonical_settings() -> dict[str, Any]:
+    """Return the settings of a canonical card: the default estimator, seed 0, in float32."""
+    return {**LikelihoodEstimator().settings(), "dtype": DTYPE}
+
+
+def is_canonical(card: MasteryCard) -> bool:
+    """Return whether a card is the one of its base and facts: all facts, canonical settings."""
+    whole = card.record.get("selection", {}).get("limit") is None
+    return whole and card.record.get("settings") == canonical_settings()
+
+
+def place_of(record: Mapping[str, Any]) -> str:
+    """Return where a card lies in a store, by what made it.
+
+    ``mastery/<base digest>/<facts digest>/<settings digest>.parquet``; the settings are those of
+    the estimator and the facts that were chosen, shortened to 12 characters.
+    """
+    made = {key: record.get(key) for key in ("settings", "selection", "templates_digest")}
+    return (
+        f"{FOLDER}/{record['model_digest']}/{record['facts_digest']}/{digest_of(made)[:12]}.parquet"
+    )
