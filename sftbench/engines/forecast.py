@@ -8,10 +8,11 @@ end after it, the completion states the answer with probability
 
     1 - (1 - g(0) r) (1 - g(1) r) ... (1 - g(31) r)
 
-averaged over paths. r is read at one turn of each path, drawn in proportion to the probability of
-getting there. A path is followed for some tokens only; beyond them it is taken to pass an answer
-as often as in the second half of what was seen (measured: docs/mastery.md). A path that states an
-answer in another spelling than the usual one counts as one that states it.
+averaged over paths, where g(t) r sums over the first tokens of all answers. r is read, for each
+first token, at one turn of each path, drawn in proportion to the probability of getting there.
+A path is followed for some tokens only; beyond
+them it is taken to pass an answer as often as in the second half of what was seen (measured:
+docs/mastery.md). A path that states an answer in another spelling counts as one that states it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from sftbench.engines.protocol import Asked, Finish, Sampling
     from sftbench.engines.tokens import Codec
 
-NEGLIGIBLE = 1e-4
-"""Sum of g along a path below which r is taken as 1: what that could add to R is less."""
+NEGLIGIBLE = 3e-4
+"""Probability of going to a first token anywhere along a path below which r is taken as 1."""
 
 DRIFT = 1.2
 """Tokens beyond those followed pass an answer so many times as often as the late ones that were:
@@ -53,7 +54,7 @@ class _Path:
         ids: the tokens drawn.
         passed: for each step the probability of each first token of an answer.
         finish: why it ended; "length" if it was followed to the end.
-        rest: r, once it was read.
+        rest: r of each first token of an answer; 1 where it was not read.
     """
 
     row: int
@@ -62,7 +63,29 @@ class _Path:
     ids: list[int] = field(default_factory=list)
     passed: list[list[float]] = field(default_factory=list)
     finish: Finish = "length"
-    rest: float = 1.0
+    rest: dict[int, float] = field(default_factory=dict)
+
+
+class _Rest(NamedTuple):
+    """Answers that begin with one token, to be read on after it.
+
+    Attributes:
+        path: where.
+        first: the token's place among the first tokens.
+        turn: number of the node that it follows.
+        spelled: the answers that begin with it.
+    """
+
+    path: _Path
+    first: int
+    turn: int
+    spelled: list[Ids]
+
+    @property
+    def begun(self) -> list[Ids]:
+        """Every beginning of these answers, shorter ones first; each is a node."""
+        found = {ids[:end] for ids in self.spelled for end in range(1, len(ids) + 1)}
+        return sorted(found, key=lambda ids: (len(ids), ids))
 
 
 class _Answers(NamedTuple):
@@ -98,7 +121,7 @@ class Forecasts:
         """
         import torch
 
-        answers = [self._answers(asked.answers) for asked in batch]
+        answers = [self._answers(asked) for asked in batch]
         with torch.inference_mode():
             forest, tips, logits = self._read_prompts(batch)
             paths = [
@@ -115,10 +138,10 @@ class Forecasts:
             chances[path.row][path.prompt].append(_chance(path, how.max_new_tokens))
         return chances
 
-    def _answers(self, answers: Sequence[str]) -> _Answers:
-        spelled = {tuple(self.codec.encode_pair("x", f" {answer}")[1]) for answer in answers}
+    def _answers(self, asked: Asked) -> _Answers:
+        spelled = {tuple(self.codec.encode_pair("x", f" {form}")[1]) for form in asked.answers}
         kept: list[Ids] = []
-        for ids in sorted(spelled, key=len):
+        for ids in sorted(spelled, key=lambda ids: (len(ids), ids)):
             if ids and not any(ids[: len(short)] == short for short in kept):
                 kept.append(ids)
         return _Answers(kept, sorted({ids[0] for ids in kept}))
@@ -227,69 +250,74 @@ class Forecasts:
         paths: Sequence[_Path],
         how: Sampling,
     ) -> None:
-        """Read the rest of the answers at one turn of each path that passed any."""
+        """Read the rest of the answers that each path passed, at one turn for each first token."""
         seeds = [seed for asked in batch for own in asked.seeds for seed in own]
-        turns: list[list[tuple[_Path, int, Ids]]] = [[] for _ in batch]
+        rests: list[list[_Rest]] = [[] for _ in batch]
         for path, seed in zip(paths, seeds, strict=True):
-            turn = _turn(path, seed)
-            if turn is not None:
-                step, first = turn
-                token = answers[path.row].firsts[first]
-                spelled = [ids for ids in answers[path.row].spelled if ids[0] == token]
-                path.rest = 0.0
-                turns[path.row] += [(path, path.places[step], ids) for ids in spelled]
-        if not any(turns):
+            known = answers[path.row]
+            for first, step in _turns(path, seed).items():
+                spelled = [ids for ids in known.spelled if ids[0] == known.firsts[first]]
+                rests[path.row].append(_Rest(path, first, path.places[step], spelled))
+        if not any(rests):
             return
-        counts = [sum(len(ids) for *_, ids in row) for row in turns]
+        counts = [sum(len(rest.begun) for rest in row) for row in rests]
         nodes: list[list[Node]] = []
-        for row, numbers in zip(turns, forest.numbers(counts), strict=True):
-            places = iter(numbers)
-            own: list[Node] = []
-            for _, parent, ids in row:
-                for token in ids:
-                    own.append((parent, token))
-                    parent = next(places)
+        for row, numbers in zip(rests, forest.numbers(counts), strict=True):
+            places, own = iter(numbers), []
+            for rest in row:
+                number: dict[Ids, int] = {(): rest.turn}
+                for ids in rest.begun:
+                    own.append((number[ids[:-1]], ids[-1]))
+                    number[ids] = next(places)
             nodes.append(own)
         logits = forest.extend(nodes, wanted=max(map(len, nodes)))
-        for row, count, own_logits in zip(turns, counts, logits, strict=True):
+        for row, asked, count, own_logits in zip(rests, batch, counts, logits, strict=True):
             place = len(own_logits) - count
-            for path, _, ids in row:
-                part = own_logits[place : place + len(ids)]
-                path.rest += self._stated(part, ids, how, batch[path.row].whole_words)
-                place += len(ids)
+            for rest in row:
+                part = own_logits[place : place + len(rest.begun)]
+                rest.path.rest[rest.first] = self._stated(part, rest, how, asked.whole_words)
+                place += len(rest.begun)
 
-    def _stated(self, logits: torch.Tensor, ids: Ids, how: Sampling, whole_words: bool) -> float:
+    def _stated(self, logits: torch.Tensor, rest: _Rest, how: Sampling, whole_words: bool) -> float:
         """Return the chance of an answer's other tokens and of a word's end, after its first."""
-        import torch
-
         probable = (logits.float() / how.temperature).softmax(dim=1)
-        steps = torch.arange(len(ids) - 1)
-        rest = float(probable[steps, list(ids[1:])].double().prod())
-        return rest * float(probable[-1][self.ends_word].double().sum()) if whole_words else rest
+        place = {ids: number for number, ids in enumerate(rest.begun)}
+        chance: dict[Ids, float] = {}
+        for ids in rest.begun:
+            before = ids[:-1]
+            chance[ids] = (
+                chance[before] * float(probable[place[before], ids[-1]]) if before else 1.0
+            )
+        ends = probable[:, self.ends_word].double().sum(dim=1) if whole_words else None
+        return sum(
+            chance[ids] * (1.0 if ends is None else float(ends[place[ids]])) for ids in rest.spelled
+        )
 
 
-def _turn(path: _Path, seed: int) -> tuple[int, int] | None:
-    """Return (step, place among the first tokens) of the turn to look at, drawn by its weight."""
+def _turns(path: _Path, seed: int) -> dict[int, int]:
+    """Return, for each first token worth it, the step to look at, drawn by its weight."""
     import numpy as np
 
-    weights, there = [], 1.0
-    for passed in path.passed:
-        weights += [there * chance for chance in passed]
-        there *= max(0.0, 1 - sum(passed))
-    total = sum(weights)
-    if total < NEGLIGIBLE:
-        return None
+    passed = np.array(path.passed)
+    there = np.concatenate([[1.0], np.cumprod(1 - passed.sum(axis=1))[:-1].clip(min=0)])
+    weights: Any = np.cumsum(there[:, None] * passed, axis=0)
     # Another key than that of the path's own draws, whose uniforms are used up.
-    uniform = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
-    place = int(np.searchsorted(np.cumsum(weights), uniform * total, side="right"))
-    return divmod(min(place, len(weights) - 1), len(path.passed[0]))
+    uniform = np.random.Generator(np.random.Philox(key=[seed, 1])).random(passed.shape[1])
+    return {
+        first: int(np.searchsorted(weights[:, first], uniform[first] * total, side="right"))
+        for first, total in enumerate(weights[-1].tolist())
+        if total >= NEGLIGIBLE
+    }
 
 
 def _chance(path: _Path, longest: int) -> float:
     """Return the chance that a completion of at most `longest` tokens states an answer."""
     if path.finish == "found":
         return 1.0
-    hazards = [min(1.0, sum(passed) * path.rest) for passed in path.passed]
+    hazards = [
+        min(1.0, sum(g * path.rest.get(first, 1.0) for first, g in enumerate(passed)))
+        for passed in path.passed
+    ]
     kept = math.prod(1 - hazard for hazard in hazards)
     if path.finish == "length":
         late = hazards[len(hazards) // 2 :]

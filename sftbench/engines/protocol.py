@@ -52,7 +52,7 @@ class Asked:
 
     Attributes:
         prompts: the texts to complete; those that begin alike share that part's cost.
-        answers: what is looked for: the chance of its usual spelling is computed, not sampled.
+        answers: spellings of what is looked for: their chance is computed, not sampled.
         seeds: for each prompt one seed in [0, 2**63) for each path.
         found: called with the text so far; True once it has stated an answer for good.
         whole_words: an answer must end where a word does.

@@ -121,7 +121,7 @@ class AnswerMatcher:
             _joined(answer).replace(".", "") for answer in answers if _is_abbreviation(answer)
         }
         words = {
-            words for answer in answers if not _needs_case(answer) for words in _spellings(answer)
+            words for answer in answers if not is_cased(answer) for words in _spellings(answer)
         }
         self._needles = tuple(sorted(map(_needle, words)))
         self._as_written = _any_of(sorted(as_written))
@@ -147,7 +147,12 @@ class AnswerMatcher:
         return end > 0 and self.contains(text[:end])
 
 
-def _needs_case(answer: str) -> bool:
+def without_diacritics(text: str) -> str:
+    """Return a text with its European diacritics left out: "bolívar" is "bolivar"."""
+    return unicodedata.normalize("NFC", _DIACRITIC.sub("", unicodedata.normalize("NFKD", text)))
+
+
+def is_cased(answer: str) -> bool:
     """Return whether an alias is told from a common word by its capitals alone."""
     bare = answer.replace(".", "").strip()
     short = len(bare) <= 2 and bare.isascii() and bare.isupper()
@@ -156,7 +161,7 @@ def _needs_case(answer: str) -> bool:
 
 def _is_abbreviation(answer: str) -> bool:
     """Return whether an alias is looked for as written: "US", "A", and "U.S.A." for "USA"."""
-    return _needs_case(answer) or _INITIALS.fullmatch(answer.strip()) is not None
+    return is_cased(answer) or _INITIALS.fullmatch(answer.strip()) is not None
 
 
 def _joined(answer: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from sftbench.common.digests import digest_of, seed_of
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Asked, Forecaster, Sampler, Sampling
-from sftbench.facts.matching import AnswerMatcher, How
+from sftbench.facts.matching import AnswerMatcher, How, is_cased, without_diacritics
 from sftbench.facts.templates import SUBJECT
 from sftbench.mastery.levels import DRAWS, level_chances
 from sftbench.mastery.measured import Chances, Measured
@@ -129,11 +129,26 @@ class LikelihoodEstimator:
     def _asked(self, row: FactRow, lines: Sequence[str]) -> Asked:
         return Asked(
             prompts=[line.replace(SUBJECT, row["subject"]) for line in lines],
-            answers=row["answers"],
+            answers=spellings(row["answers"]) if self.how == "words" else row["answers"],
             seeds=[[seed_of(row["fact_id"], digest_of(line), self.seed)] for line in lines],
             found=AnswerMatcher(row["answers"], self.how).settled,
             whole_words=self.how == "words",
         )
+
+
+def spellings(answers: Sequence[str]) -> list[str]:
+    """Return the ways in which answers are usually written: capitals and diacritics, or without.
+
+    All of them count as the same answer (`facts.matching`); rarer ones are met along the paths.
+    """
+    found: dict[str, None] = {}
+    for answer in answers:
+        for form in (answer, without_diacritics(answer)):
+            each = " ".join(word[:1].upper() + word[1:] for word in form.split(" "))
+            found |= dict.fromkeys((form, form[:1].upper() + form[1:], each))
+            if not is_cased(form):
+                found[form.lower()] = None
+    return list(found)
 
 
 def _part(row: FactRow) -> int:
