@@ -302,7 +302,7 @@ def _turns(path: _Path, seed: int) -> dict[int, int]:
     there = np.concatenate([[1.0], np.cumprod(1 - passed.sum(axis=1))[:-1].clip(min=0)])
     weights: Any = np.cumsum(there[:, None] * passed, axis=0)
     # Another key than that of the path's own draws, whose uniforms are used up.
-    uniform = np.random.Generator(np.random.Philox(key=[seed, 1])).random(passed.shape[1])
+    uniform: Any = np.random.Generator(np.random.Philox(key=[seed, 1])).random(passed.shape[1])
     return {
         first: int(np.searchsorted(weights[:, first], uniform[first] * total, side="right"))
         for first, total in enumerate(weights[-1].tolist())

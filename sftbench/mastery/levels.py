@@ -60,7 +60,43 @@ def level_chances(
     """
     import numpy as np
 
-    found = np.zeros((len(chances), len(LEVELS)))
+    weights = np.array([weight for _, weight in _NORMAL])
+    shares = np.einsum("n,nfl->fl", weights, _by_multiple(chances, errors, draws))
+    return [[float(share) for share in row] for row in shares / shares.sum(axis=1, keepdims=True)]
+
+
+def worth_of_knowing(
+    chances: Sequence[Sequence[float | None]], errors: Sequence[float], draws: int = DRAWS
+) -> list[float]:
+    """Return how much likelier the best guess of a level would be right, were the error nothing.
+
+    Where a level is a matter of luck whatever the chances are exactly (R = 0 or just above), or
+    where they are well inside it, that is little: there is no use in measuring on.
+
+    Args:
+        chances: as in `level_chances`.
+        errors: as in `level_chances`.
+        draws: completions of each template.
+
+    Returns:
+        For each fact a probability in [0, 1].
+    """
+    import numpy as np
+
+    weights = np.array([weight for _, weight in _NORMAL])
+    by_multiple = _by_multiple(chances, errors, draws)
+    knowing = np.einsum("n,nf->f", weights, by_multiple.max(axis=2))
+    now = np.einsum("n,nfl->fl", weights, by_multiple).max(axis=1)
+    return [float(gain) for gain in np.maximum(knowing - now, 0)]
+
+
+def _by_multiple(
+    chances: Sequence[Sequence[float | None]], errors: Sequence[float], draws: int
+) -> Any:
+    """Return the levels' probabilities at each multiple of the chances, ``[5][facts][5]``."""
+    import numpy as np
+
+    found = np.zeros((len(_NORMAL), len(chances), len(LEVELS)))
     by_width: dict[int, list[int]] = {}
     for place, row in enumerate(chances):
         by_width.setdefault(len(row), []).append(place)
@@ -70,12 +106,12 @@ def level_chances(
         ratio = np.array([errors[place] for place in places], dtype=float)
         ratio = np.divide(ratio, mean, out=np.zeros_like(mean), where=mean > 0)
         levels = np.array([level_of(hits, draws * width) for hits in range(draws * width + 1)])
-        for node, weight in _NORMAL:
+        for number, (node, _) in enumerate(_NORMAL):
             moved = (known * np.maximum(1 + node * ratio, 0)[:, None]).clip(0, 1)
             hits = _hits_of(moved, draws)
             for level in LEVELS:
-                found[places, level] += weight * hits[:, levels == level].sum(axis=1)
-    return [[float(share) for share in row] for row in found / found.sum(axis=1, keepdims=True)]
+                found[number, places, level] = hits[:, levels == level].sum(axis=1)
+    return found
 
 
 def _filled(chances: Sequence[float | None]) -> list[float]:

@@ -17,7 +17,7 @@ from sftbench.engines.protocol import Completion
 from sftbench.mastery.adaptive import AdaptiveEstimator, level_chances_after
 from sftbench.mastery.card import MADE_OF, MasteryCard, with_levels
 from sftbench.mastery.choose import estimator_for
-from sftbench.mastery.levels import level_chances, level_of
+from sftbench.mastery.levels import level_chances, level_of, worth_of_knowing
 from sftbench.mastery.likelihood import LikelihoodEstimator, error_of, settled
 from sftbench.mastery.sampled import SampledEstimator
 
@@ -75,8 +75,8 @@ def test_a_third_of_the_templates_is_read_where_that_settles_the_level(tmp_path)
     for answer, count in engine.prompts:
         number = int(answer.removeprefix("Town"))
         counts[number] = counts.get(number, 0) + count
-    assert all((read == 7) == bool(number % 3) for number, read in counts.items())
-    assert set(counts.values()) == {7, 21}
+    assert {number: read for number, read in counts.items() if number in (1, 2)} == {1: 7, 2: 7}
+    assert all(read == 21 for number, read in counts.items() if number > 2)
 
 
 def test_all_templates_are_read_where_they_disagree():
@@ -181,11 +181,20 @@ def test_errors_of_a_random_third_are_of_the_size_that_they_say():
     assert 0.9 < np.mean(told) / np.mean(missed) < 1.3
 
 
-def test_a_level_is_settled_away_from_its_borders_alone():
-    assert settled([0.12, 0.13, 0.12, None, None, None], 1)
-    assert not settled([0.0, 0.6, 0.1, None, None, None], 1)
-    assert settled([0.0, 0.6, 0.1], 1)
-    assert settled([0.0, 0.0, None], 1)
+def test_a_part_settles_low_levels_away_from_their_borders():
+    assert settled([0.08, 0.09, 0.08, None, None, None], 0.05)
+    assert settled([0.0, 0.0, None], 0.05)
+    assert not settled([0.08, 0.09, 0.08, None, None, None], 0.0)
+    assert not settled([0.6, 0.61, 0.6, None, None, None], 0.05)  # a part is too few above level 1
+    assert not settled([0.0, 0.7, 0.0, None, None, None], 0.05)
+    assert settled([0.0, 0.7, 0.0], 0.05)
+
+
+def test_knowing_is_worth_nothing_where_there_is_no_error_or_no_border():
+    sure, inside, border = worth_of_knowing([[0.25] * 21, [0.12] * 21, [0.25] * 21], [0, 0.01, 0.1])
+    assert sure == pytest.approx(0, abs=1e-9)
+    assert inside < 0.01
+    assert border > 0.1
 
 
 class Biased:

@@ -1,0 +1,287 @@
+"""Estimators of mastery beside the sampled card's own re-run: agreement, bias, cost.
+
+    python benchmarks/mastery.py --facts entityquestions.parquet -o out/bench/mastery.json
+    python benchmarks/mastery.py --facts entityquestions.parquet --draw ids.json
+
+The yardstick (data/mastery_yardstick.parquet) holds 20 draws of each template of some facts: the
+sampled card is made of the first ten, its re-run of the others. An estimator is held against both.
+Sampling that stops and sampling with fewer draws are taken from the same draws; likelihood is run.
+`--draw` adds facts to the yardstick (half a minute each on two cores) and can be stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from sftbench.analysis.agreement import Agreement, agreement
+from sftbench.checkpoints.digest import checkpoint_digest
+from sftbench.checkpoints.reference import resolve
+from sftbench.common.files import write_json
+from sftbench.common.tables import TableSpec
+from sftbench.engines.protocol import Completion, Draws, Sampling
+from sftbench.engines.settings import EngineSettings, make_engine
+from sftbench.facts.matching import AnswerMatcher
+from sftbench.facts.reference import resolve_facts
+from sftbench.facts.table import FactSet
+from sftbench.mastery.adaptive import AdaptiveEstimator
+from sftbench.mastery.card import MADE_OF, MASTERY, with_levels
+from sftbench.mastery.estimate import Estimator
+from sftbench.mastery.likelihood import LikelihoodEstimator
+from sftbench.mastery.measured import Measured
+from sftbench.mastery.sampled import SampledEstimator
+
+HERE = Path(__file__).resolve().parent
+FILE = HERE / "data" / "mastery_yardstick.parquet"
+CARD = 10
+"""Draws of each template that make a card; the yardstick holds twice as many."""
+
+YARDSTICK = TableSpec(
+    kind="mastery yardstick",
+    columns={
+        "fact_id": pl.String,
+        "relation": pl.String,
+        "hits": pl.List(pl.List(pl.Boolean)),  # [templates][20 draws]
+    },
+    remedy="It lies beside benchmarks/mastery.py.",
+)
+
+
+class Row(NamedTuple):
+    """One estimator against the card and its re-run."""
+
+    name: str
+    against: Agreement
+    other: Agreement
+    seconds: float | None
+
+
+def main() -> None:
+    """Draw or measure, and print; with -o also write JSON."""
+    args = _arguments()
+    facts = resolve_facts(args.facts)
+    if args.draw is not None:
+        draw(args.model, facts, json.loads(args.draw.read_text()))
+        return
+    rows = list(measure(args.model, facts, args.relations, args.timed))
+    show(rows)
+    if args.output is not None:
+        write_json(args.output, [as_json(row) for row in rows])
+
+
+def draw(model: str, facts: FactSet, ids: Sequence[str]) -> None:
+    """Add facts to the yardstick, one after the other."""
+    there = _read(model)
+    wanted = [fact_id for fact_id in ids if fact_id not in set(there["fact_id"])]
+    rows = facts.frame.filter(pl.col("fact_id").is_in(wanted)).to_dicts()
+    estimator = SampledEstimator(samples=2 * CARD)
+    found = estimator.estimate(_engine(model), rows, facts.templates)
+    for number, (row, one) in enumerate(zip(rows, found, strict=True), start=1):
+        more = pl.DataFrame(
+            [(one.fact_id, row["relation"], one.hits)], schema=YARDSTICK.columns, orient="row"
+        )
+        there = pl.concat([there, more])
+        _write(model, there)
+        print(f"{number} of {len(rows)}", flush=True)
+
+
+def _read(model: str) -> pl.DataFrame:
+    if not FILE.is_file():
+        return pl.DataFrame(schema=YARDSTICK.columns)
+    frame, record = YARDSTICK.read(FILE)
+    if record["model_digest"] != checkpoint_digest(resolve(model)):
+        raise SystemExit(f"{FILE} was drawn from another model than {model}")
+    return frame
+
+
+def _write(model: str, frame: pl.DataFrame) -> None:
+    FILE.parent.mkdir(exist_ok=True)
+    record = {
+        "model_digest": checkpoint_digest(resolve(model)),
+        "settings": SampledEstimator(samples=2 * CARD).settings(),
+        "dtype": "float32",
+    }
+    YARDSTICK.write(frame.sort("fact_id"), FILE, record)
+
+
+def _engine(model: str) -> Any:
+    return make_engine(resolve(model), EngineSettings("hf", "float32", 16, (("sample_rows", 420),)))
+
+
+def measure(
+    model: str, facts: FactSet, relations: Sequence[str] | None, timed: int
+) -> Iterator[Row]:
+    """Yield what each estimator gives on the yardstick's facts that are in the fact set."""
+    yard = _read(model).filter(pl.col("fact_id").is_in(facts.frame["fact_id"].to_list()))
+    if relations:
+        yard = yard.filter(pl.col("relation").is_in(relations))
+    rows = facts.frame.join(yard.select("fact_id", "hits"), on="fact_id").to_dicts()
+    both = [_levels(_part(row, slice(0, CARD)) for row in rows)]
+    both.append(_levels(_part(row, slice(CARD, 2 * CARD)) for row in rows))
+    yield Row("the card's own re-run", agreement(*both), agreement(*both[::-1]), None)
+    for draws in (1, 2, 5):
+        # Of each half, judged by the other: a card that holds its own draws would agree with them.
+        sides = [
+            _levels(_part(row, slice(start, start + draws)) for row in rows) for start in (CARD, 0)
+        ]
+        yield Row(
+            f"sampled, {draws} of {CARD} draws",
+            agreement(both[0], sides[0]),
+            agreement(both[1], sides[1]),
+            None,
+        )
+    for error in (0.2, 0.05, 0.01):
+        yield _adaptive(rows, facts.templates, both, error)
+    engine = _engine(model)
+    if timed:
+        chosen = rows[:: max(1, len(rows) // timed)][:timed]
+        began = time.process_time()
+        list(SampledEstimator().estimate(engine, chosen, facts.templates))
+        seconds = (time.process_time() - began) / len(chosen)
+        print(f"sampled: {seconds:.1f} s of one core for a fact ({len(chosen)} facts)", flush=True)
+    for name, estimator in likelihoods().items():
+        began = time.process_time()
+        found = {one.fact_id: one for one in estimator.estimate(engine, rows, facts.templates)}
+        seconds = (time.process_time() - began) / len(rows)
+        levels = _levels(found[row["fact_id"]] for row in rows)
+        yield Row(name, agreement(both[0], levels), agreement(both[1], levels), seconds)
+
+
+def likelihoods() -> dict[str, Estimator]:
+    """Return the ways to read likelihood that are measured; the first is the default."""
+    default = LikelihoodEstimator()
+    return {
+        "likelihood": default,
+        "likelihood, 6 tokens": replace(default, looked=6),
+        "likelihood, 16 tokens": replace(default, looked=16),
+        "likelihood, all templates": replace(default, gain=0.0),
+        "likelihood, all templates, 32 tokens": replace(default, gain=0.0, looked=32),
+    }
+
+
+class Replay:
+    """An engine that gives the yardstick's draws again, by their seeds."""
+
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], templates: Mapping[str, Sequence[str]], start: int
+    ) -> None:
+        estimator = SampledEstimator()
+        self._texts: dict[int, str] = {}
+        for row in rows:
+            matcher = AnswerMatcher(row["answers"])
+            for line, drawn in zip(templates[row["relation"]], row["hits"], strict=True):
+                seed = estimator.draws(row, line, matcher).seed
+                for number, hit in enumerate(drawn[start : start + CARD]):
+                    self._texts[seed + number] = f" {row['answers'][0]}. " if hit else ""
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what the record of a result needs."""
+        return {"engine": "replay", "dtype": "float32"}
+
+    def sample(self, draws: Sequence[Draws], how: Sampling) -> Iterator[list[Completion]]:
+        """Yield a completion that states the answer where the draw did."""
+        for one in draws:
+            texts = [self._texts[one.seed + child] for child in range(one.n)]
+            yield [Completion(text, "stop", 1) for text in texts]
+
+
+def _adaptive(
+    rows: Sequence[Mapping[str, Any]],
+    templates: Mapping[str, Sequence[str]],
+    both: Sequence[list[tuple[int, float]]],
+    error: float,
+) -> Row:
+    """Return sampling that stops, in each half of the draws, judged by the other half."""
+    found, drawn = [], 0
+    for start in (CARD, 0):
+        own = {
+            one.fact_id: one
+            for one in AdaptiveEstimator(error=error).estimate(
+                Replay(rows, templates, start), rows, templates
+            )
+        }
+        found.append(_levels(own[row["fact_id"]] for row in rows))
+        drawn += sum(len(one.hits or ()) * len((one.hits or ((),))[0]) for one in own.values())
+    share = drawn / 2 / sum(len(row["hits"]) * CARD for row in rows)
+    name = f"adaptive, error {error}: {share:.0%} of the draws"
+    return Row(name, agreement(both[0], found[0]), agreement(both[1], found[1]), None)
+
+
+def _part(row: Mapping[str, Any], part: slice) -> Measured:
+    return Measured(row["fact_id"], hits=[drawn[part] for drawn in row["hits"]])
+
+
+def _levels(found: Any) -> list[tuple[int, float]]:
+    """Return (level, rate) of measured facts, in their order."""
+    listed = list(found)
+    schema = {name: MASTERY.columns[name] for name in MADE_OF}
+    frame = with_levels(pl.DataFrame(listed, schema, orient="row"))
+    by_id = {row["fact_id"]: (row["level"], row["rate"]) for row in frame.to_dicts()}
+    return [by_id[one.fact_id] for one in listed]
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """Return a row as a JSON value."""
+    sides = {"card": row.against.model_dump(), "re-run": row.other.model_dump()}
+    return {"name": row.name, "seconds": row.seconds, **sides}
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print one line for each estimator, as a table in Markdown."""
+    first = rows[0].against
+    print(f"\n{first.n} facts, {first.middle} of them in level 2 to 4 by the card or its re-run\n")
+    print(
+        "| estimator | s of a core | same level | kappa | levels 2-4: same | kappa | bias | "
+        "largest bias of a level | distance |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for row in rows:
+        sides = (row.against, row.other)
+        seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
+        bias = _largest(sides)
+        print(
+            f"| {row.name} | {seconds} | {_mean(sides, lambda a: a.same):.1%} "
+            f"| {_mean(sides, lambda a: a.kappa):.3f} "
+            f"| {_mean(sides, lambda a: a.middle_same):.1%} "
+            f"| {_mean(sides, lambda a: a.middle_kappa):.3f} "
+            f"| {_mean(sides, lambda a: a.bias):+.4f} | {bias} "
+            f"| {_mean(sides, lambda a: a.distance):.4f} |"
+        )
+
+
+def _largest(sides: Sequence[Agreement]) -> str:
+    """Return the bias of the level where it is largest, over both sides."""
+    found: dict[int, list[float]] = {}
+    for side in sides:
+        for one in side.levels:
+            found.setdefault(one.level, []).append(one.bias)
+    means = {level: sum(values) / len(values) for level, values in found.items()}
+    level = max(means, key=lambda one: abs(means[one]))
+    return f"{means[level]:+.3f} (level {level})"
+
+
+def _mean(sides: Sequence[Agreement], of: Callable[[Agreement], float | None]) -> float:
+    values = [value for side in sides if (value := of(side)) is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--facts", required=True, help="the facts' table, or geography, or lab")
+    parser.add_argument("--relations", nargs="*", help="of these relations alone")
+    parser.add_argument("--draw", type=Path, help="JSON list of fact ids to add to the yardstick")
+    parser.add_argument("--timed", type=int, default=2, help="facts to time sampling with")
+    parser.add_argument("-o", "--output", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
