@@ -47,7 +47,7 @@ def level_chances(
     R = 0 is a matter of luck for a fact that is stated once in a hundred times, so its level is
     too. The number of hits of a fact whose chances are known is a sum of independent draws
     (Poisson-binomial), computed exactly; that the chances are estimates is allowed for by
-    averaging over five multiples of them, whose spread is the error of their mean.
+    averaging over five multiples of them, log-normal with the error of their mean as their spread.
 
     Args:
         chances: for each fact the chance of a hit under each of its templates; those that are
@@ -105,10 +105,11 @@ def _by_multiple(
         mean = known.mean(axis=1)
         ratio = np.array([errors[place] for place in places], dtype=float)
         ratio = np.divide(ratio, mean, out=np.zeros_like(mean), where=mean > 0)
+        spread = np.sqrt(np.log1p(ratio**2))  # log-normal: a chance is never nothing
         levels = np.array([level_of(hits, draws * width) for hits in range(draws * width + 1)])
         for number, (node, _) in enumerate(_NORMAL):
-            moved = (known * np.maximum(1 + node * ratio, 0)[:, None]).clip(0, 1)
-            hits = _hits_of(moved, draws)
+            multiple = np.exp(node * spread - spread**2 / 2)
+            hits = _hits_of((known * multiple[:, None]).clip(0, 1), draws)
             for level in LEVELS:
                 found[number, places, level] = hits[:, levels == level].sum(axis=1)
     return found

@@ -148,10 +148,10 @@ def test_level_chances_are_those_of_independent_draws(chances, draws):
 
 
 def test_an_error_spreads_the_levels_and_unread_templates_are_like_the_others():
-    (sure,) = level_chances([[0.24] * 21], [0.0])
-    (unsure,) = level_chances([[0.24] * 21], [0.1])
+    (sure,) = level_chances([[0.2] * 21], [0.0])
+    (unsure,) = level_chances([[0.2] * 21], [0.1])
     assert max(unsure) < max(sure)
-    (part,) = level_chances([[0.24, *[None] * 20]], [0.0])
+    (part,) = level_chances([[0.2, *[None] * 20]], [0.0])
     assert part == pytest.approx(sure)
 
 
