@@ -56,6 +56,7 @@ def mastery(
     from sftbench.facts.reference import resolve_facts
     from sftbench.mastery.choose import estimator_for
     from sftbench.mastery.estimate import make_card
+    from sftbench.mastery.likelihood import cannot_forecast
     from sftbench.report.cards import print_card
 
     require_free_file(output)
@@ -64,6 +65,8 @@ def mastery(
     settings = parse_engine(name, dtype=dtype, options=engine_options).with_rows(rows)
     if estimator == "auto":
         estimator = "likelihood" if settings.name == "hf" else "sampled"
+    if estimator == "likelihood" and settings.name != "hf":
+        raise cannot_forecast(settings.name)  # now, not after the engine has started
     table = resolve_facts(facts)
     base = open_checkpoint(resolve(model))
     require_finite(read_tensors(base.path), base.path)

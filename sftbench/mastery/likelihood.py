@@ -77,11 +77,7 @@ class LikelihoodEstimator:
             SftbenchError: a relation has no templates, or the engine cannot forecast.
         """
         if not isinstance(engine, Forecaster):
-            raise SftbenchError(
-                f"the engine {engine.describe().get('engine', '')} shows no probabilities inside "
-                "a completion, which the estimator likelihood needs",
-                remedy="Use --engine hf, or --estimator sampled.",
-            )
+            raise cannot_forecast(engine.describe().get("engine", ""))
         for row in facts:
             templates_of(row, templates)  # an error comes before the first fact is read
         # Facts that are read together share the beginnings of their prompts, and their length.
@@ -141,6 +137,15 @@ class LikelihoodEstimator:
             found=AnswerMatcher(row["answers"], self.how).settled,
             whole_words=self.how == "words",
         )
+
+
+def cannot_forecast(engine: str) -> SftbenchError:
+    """Return the error of an engine that is no `Forecaster`."""
+    return SftbenchError(
+        f"the engine {engine} shows no probabilities inside a completion, which the estimator "
+        "likelihood needs",
+        remedy="Use --engine hf, or --estimator sampled.",
+    )
 
 
 def spellings(answers: Sequence[str]) -> list[str]:

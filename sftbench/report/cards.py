@@ -99,9 +99,9 @@ def print_agreement(found: Agreement, first: str, second: str) -> None:
         highlight=False,
     )
     table = titled(
-        f"Levels: first card ({first}) down, second ({second}) across",
+        f"Levels by the first card ({first}) down, by the second ({second}) across",
         "",
-        *(f"level {level}" for level in LEVELS),
+        *map(str, LEVELS),
         "first R",
         "second R",
         "bias",

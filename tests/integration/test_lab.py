@@ -142,3 +142,27 @@ def test_the_shipped_folder_is_a_standard_one():
     names = {path.name for path in model.iterdir()}
 
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
+
+
+def test_likelihood_levels_the_facts_as_sampling_does(lab, known, engine):
+    from sftbench.analysis.agreement import agreement
+    from sftbench.mastery.card import MADE_OF, MASTERY, with_levels
+    from sftbench.mastery.likelihood import LikelihoodEstimator
+
+    rows = pl.concat(
+        [part.head(40) for part in known.partition_by("level", maintain_order=True)]
+    ).sort("fact_id")
+    facts = list(rows.iter_rows(named=True))
+    found = LikelihoodEstimator().estimate(engine, facts, lab.facts.templates)
+    schema = {name: MASTERY.columns[name] for name in MADE_OF}
+    estimated = with_levels(pl.DataFrame(list(found), schema, orient="row"))
+    both = rows.join(estimated, on="fact_id", suffix="_estimated")
+    agreed = agreement(
+        both.select("level", "rate").rows(),
+        both.select("level_estimated", "rate_estimated").rows(),
+    )
+    # Of all 753 facts 91.2 % agree; a card's own re-run agrees in 87.6 %.
+    assert agreed.same >= 0.85
+    assert agreed.kappa is not None
+    assert agreed.kappa >= 0.95
+    assert all(abs(level.bias) < 0.02 for level in agreed.levels)
