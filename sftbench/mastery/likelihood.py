@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,11 +26,19 @@ PARTS = 3
 TOGETHER = 40
 """Facts that are read in turns."""
 
-LOW, SURE = 0.25, 2.0
+LOW, SURE = 0.25, 2.5
 """A mean that is so many standard errors below the end of level 1 may be settled by a part."""
 
-PATH_VARIANCE = 0.25
-"""Variance of one path's chance over that of one draw, p (1 - p), as measured (docs/mastery.md)."""
+PATH_VARIANCE = 2.0
+"""Variance of one path's chance p, in units of (p (1 - p))^2: between a hundredth and six tenths
+of a draw's, as two paths of SmolLM2's facts showed (docs/mastery.md)."""
+
+Step = Literal["part", "others", "again"]
+STEPS: tuple[Step, ...] = ("part", "others", "again")
+"""What is read of a fact, as far as it is not settled: a part, the others, all once more."""
+
+Readings = list[list[float]]
+"""Of each template the chances along its paths; none where it was not read."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +47,19 @@ class LikelihoodEstimator:
 
     A third of a fact's templates, another third from fact to fact, is read first. Where that
     leaves little to gain in a level of 0 or 1, it is the estimate; everywhere else the other
-    templates are read as well. So a fact that is hardly known costs little, and no template is
-    preferred. Seeds come from the fact, the template and `seed` alone.
+    templates are read as well, and once more all of them, along other paths, where the level is
+    still open. So a fact that is hardly known costs little, and no template is preferred. Seeds
+    come from the fact, the template and `seed` alone.
 
-    Higher levels are read in full: to stop where a third happens to read high makes them higher
-    (on the lab by 0.02 in levels 3 and 4).
+    Higher levels are never settled by a part: to stop where a third happens to read high makes
+    them higher (on the lab by 0.02 in levels 3 and 4).
 
     Attributes:
         temperature: of the sampling that is forecast.
         max_new_tokens: its longest completion.
         looked: tokens of it that are read; beyond them the chances are extrapolated.
-        gain: the other templates are read if knowing their mean would make the best guess of the
-            level likelier right by this much; 0 reads them always.
+        gain: a fact is read on if knowing its mean would make the best guess of its level likelier
+            right by this much; 0 reads everything.
         how: how an answer is recognised, see `facts.matching`.
         seed: another seed is a fresh, independent set of paths.
     """
@@ -91,14 +100,16 @@ class LikelihoodEstimator:
         facts: Sequence[FactRow],
         templates: Mapping[str, Sequence[str]],
     ) -> list[Measured]:
-        chances: dict[str, Chances] = {
-            row["fact_id"]: [None for _ in templates_of(row, templates)] for row in facts
+        readings: dict[str, Readings] = {
+            row["fact_id"]: [[] for _ in templates_of(row, templates)] for row in facts
         }
-        self._read(engine, facts, templates, chances, first=True)
-        left = [row for row in facts if not settled(chances[row["fact_id"]], self.gain)]
-        self._read(engine, left, templates, chances, first=False)
+        left = list(facts)
+        for step in STEPS:
+            self._read(engine, left, templates, readings, step)
+            left = [row for row in left if not settled(readings[row["fact_id"]], self.gain)]
         return [
-            Measured(fact_id, chances=own, error=error_of(own)) for fact_id, own in chances.items()
+            Measured(fact_id, chances=chances_of(own), error=error_of(own))
+            for fact_id, own in readings.items()
         ]
 
     def _read(
@@ -106,34 +117,34 @@ class LikelihoodEstimator:
         engine: Forecaster,
         facts: Sequence[FactRow],
         templates: Mapping[str, Sequence[str]],
-        chances: Mapping[str, Chances],
-        *,
-        first: bool,
+        readings: Mapping[str, Readings],
+        step: Step,
     ) -> None:
-        """Read the first part of the templates of each fact, or all others, into `chances`."""
+        """Read the templates of each fact that a step reads, and note the chances."""
         places = [
             [
                 place
-                for place in range(len(chances[row["fact_id"]]))
-                if (place % PARTS == _part(row)) == first
+                for place in range(len(readings[row["fact_id"]]))
+                if step == "again" or (place % PARTS == _part(row)) == (step == "part")
             ]
             for row in facts
         ]
         asked = [
-            self._asked(row, [templates_of(row, templates)[place] for place in own])
+            self._asked(row, [templates_of(row, templates)[place] for place in own], step)
             for row, own in zip(facts, places, strict=True)
         ]
         how = Sampling(self.temperature, self.max_new_tokens)
         forecasts = engine.forecast(asked, how, self.looked)
         for row, own, forecast in zip(facts, places, forecasts, strict=True):
-            for place, (chance,) in zip(own, forecast, strict=True):
-                chances[row["fact_id"]][place] = chance
+            for place, chances in zip(own, forecast, strict=True):
+                readings[row["fact_id"]][place] += chances
 
-    def _asked(self, row: FactRow, lines: Sequence[str]) -> Asked:
+    def _asked(self, row: FactRow, lines: Sequence[str], step: Step) -> Asked:
+        path = int(step == "again")
         return Asked(
             prompts=[line.replace(SUBJECT, row["subject"]) for line in lines],
             answers=spellings(row["answers"]) if self.how == "words" else row["answers"],
-            seeds=[[seed_of(row["fact_id"], digest_of(line), self.seed)] for line in lines],
+            seeds=[[seed_of(row["fact_id"], digest_of(line), self.seed) + path] for line in lines],
             found=AnswerMatcher(row["answers"], self.how).settled,
             whole_words=self.how == "words",
         )
@@ -168,31 +179,35 @@ def _part(row: FactRow) -> int:
     return int(str(digest_of(row["fact_id"]))[:8], 16) % PARTS
 
 
-def error_of(chances: Chances) -> float:
-    """Return the standard error of the mean of the chances, None for templates that were not read.
+def chances_of(readings: Readings) -> Chances:
+    """Return the mean over paths of each template, None where it was not read."""
+    return [sum(paths) / len(paths) if paths else None for paths in readings]
 
-    Of a part of the templates: their spread, which holds the paths' own, for a sample without
-    replacement. Of all templates: the paths' own, as a share of a draw's (`PATH_VARIANCE`).
+
+def error_of(readings: Readings) -> float:
+    """Return the standard error of the mean over the templates that were read.
+
+    Two parts: what the templates that were not read would change, from the spread of those that
+    were (a sample without replacement; the paths' own spread is in it), and the paths' own.
     """
-    known = np.array([chance for chance in chances if chance is not None])
-    spread = float((known * (1 - known)).mean())
-    paths = PATH_VARIANCE * spread / len(known)
-    unread = 1 - len(known) / len(chances)
-    between = float(known.var(ddof=1)) / len(known) * unread if len(known) > 1 else spread * unread
-    return float(np.sqrt(paths * (1 - unread) + between))
+    known = np.array([chance for chance in chances_of(readings) if chance is not None])
+    paths = np.array([len(own) for own in readings if own])
+    unread = 1 - len(known) / len(readings)
+    own = PATH_VARIANCE * (known * (1 - known)) ** 2 / paths
+    between = float(known.var(ddof=1)) if len(known) > 1 else float((known * (1 - known)).mean())
+    variance = (float(own.mean()) * (1 - unread) + between * unread) / len(known)
+    return float(np.sqrt(variance))
 
 
-def settled(chances: Chances, gain: float) -> bool:
-    """Return whether reading the templates that are None would tell little of the level.
+def settled(readings: Readings, gain: float) -> bool:
+    """Return whether reading on would tell little of the level.
 
     Args:
-        chances: of all templates; those that were not read are None.
+        readings: of all templates.
         gain: see `LikelihoodEstimator`.
     """
+    chances, error = chances_of(readings), error_of(readings)
     known = [chance for chance in chances if chance is not None]
-    if len(known) == len(chances):
-        return True
-    error = error_of(chances)
-    if float(np.mean(known)) + SURE * error >= LOW:
+    if len(known) < len(chances) and float(np.mean(known)) + SURE * error >= LOW:
         return False
     return worth_of_knowing([chances], [error])[0] < gain

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lands import Oracle, fact_set, make
 
@@ -18,7 +18,7 @@ from sftbench.mastery.adaptive import AdaptiveEstimator, level_chances_after
 from sftbench.mastery.card import MADE_OF, MasteryCard, with_levels
 from sftbench.mastery.choose import estimator_for
 from sftbench.mastery.levels import level_chances, level_of, worth_of_knowing
-from sftbench.mastery.likelihood import LikelihoodEstimator, error_of, settled
+from sftbench.mastery.likelihood import LikelihoodEstimator, chances_of, error_of, settled
 from sftbench.mastery.sampled import SampledEstimator
 
 pytestmark = pytest.mark.unit
@@ -75,8 +75,10 @@ def test_a_third_of_the_templates_is_read_where_that_settles_the_level(tmp_path)
     for answer, count in engine.prompts:
         number = int(answer.removeprefix("Town"))
         counts[number] = counts.get(number, 0) + count
-    assert {number: read for number, read in counts.items() if number in (1, 2)} == {1: 7, 2: 7}
-    assert all(read == 21 for number, read in counts.items() if number > 2)
+    assert counts[1] == 7
+    # Higher levels are read in full, and once more where they are near a border.
+    assert {read for number, read in counts.items() if number > 1} == {21, 42}
+    assert all((read == 42) == (number % 3 == 0) for number, read in counts.items() if number > 1)
 
 
 def test_all_templates_are_read_where_they_disagree():
@@ -94,7 +96,7 @@ def test_all_templates_are_read_where_they_disagree():
     assert {one.fact_id for one in found} == {row["fact_id"] for row in rows}
     counts = {one.fact_id: sum(chance is not None for chance in one.chances) for one in found}
     assert set(counts.values()) <= {7, 21}
-    assert sum(count for _, count in engine.prompts) == sum(counts.values())
+    assert sum(count for _, count in engine.prompts) >= sum(counts.values())
     assert 21 in counts.values()
 
 
@@ -155,17 +157,8 @@ def test_an_error_spreads_the_levels_and_unread_templates_are_like_the_others():
     assert part == pytest.approx(sure)
 
 
-@given(st.lists(st.floats(0, 1), min_size=21, max_size=21))
-@settings(max_examples=50)
-def test_the_error_of_a_part_covers_the_mean_of_all(chances):
-    errors, misses = [], []
-    for part in range(3):
-        own = [chance if place % 3 == part else None for place, chance in enumerate(chances)]
-        errors.append(error_of(own))
-        misses.append(np.mean(chances[part::3]) - np.mean(chances))
-    # Sampling without replacement: the spread of the parts' means is what their errors say.
-    assert max(abs(np.array(misses))) <= 6 * max(errors) + 1e-9
-    assert error_of(chances) >= 0
+def one_path(chances):
+    return [[] if chance is None else [chance] for chance in chances]
 
 
 def test_errors_of_a_random_third_are_of_the_size_that_they_say():
@@ -175,19 +168,29 @@ def test_errors_of_a_random_third_are_of_the_size_that_they_say():
         chances = generator.beta(0.5, 1, 21)
         chosen = set(generator.permutation(21)[:7].tolist())
         own = [float(c) if place in chosen else None for place, c in enumerate(chances)]
-        told.append(error_of(own) ** 2)
+        told.append(error_of(one_path(own)) ** 2)
         missed.append((np.mean([c for c in own if c is not None]) - chances.mean()) ** 2)
     # A little more than the templates' own spread: the paths' is in it as well.
     assert 0.9 < np.mean(told) / np.mean(missed) < 1.3
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=21))
+def test_the_error_falls_with_every_path(chances):
+    one, two = error_of([[c] for c in chances]), error_of([[c, c] for c in chances])
+    assert two == pytest.approx(one / 2**0.5)
+    assert error_of([[c] for c in chances] + [[]]) >= one * (1 - 1 / (len(chances) + 1))
+    assert chances_of([[0.2, 0.4], []]) == [pytest.approx(0.3), None]
+
+
 def test_a_part_settles_low_levels_away_from_their_borders():
-    assert settled([0.08, 0.09, 0.08, None, None, None], 0.05)
-    assert settled([0.0, 0.0, None], 0.05)
-    assert not settled([0.08, 0.09, 0.08, None, None, None], 0.0)
-    assert not settled([0.6, 0.61, 0.6, None, None, None], 0.05)  # a part is too few above level 1
-    assert not settled([0.0, 0.7, 0.0, None, None, None], 0.05)
-    assert settled([0.0, 0.7, 0.0], 0.05)
+    low, high = [0.08, 0.09, 0.08, *[None] * 3], [0.6, 0.61, 0.6, *[None] * 3]
+    assert settled(one_path(low), 0.05)
+    assert not settled(one_path(low), 0.0)
+    assert settled(one_path([0.0, 0.0, None]), 0.05)
+    assert not settled(one_path(high), 0.05)  # a part is too few above level 1
+    assert settled(one_path([0.6] * 21), 0.05)
+    assert not settled(one_path([0.0, 0.7, 0.0, None, None, None]), 0.05)
+    assert not settled(one_path([0.5] * 21), 0.05)
 
 
 def test_knowing_is_worth_nothing_where_there_is_no_error_or_no_border():
