@@ -70,7 +70,8 @@ def main() -> None:
     if args.draw is not None:
         draw(args.model, facts, json.loads(args.draw.read_text()))
         return
-    rows = list(measure(args.model, facts, args.relations, args.timed))
+    ways = {name: way for name, way in likelihoods().items() if args.only in name}
+    rows = list(measure(args.model, facts, args.relations, args.timed, ways))
     show(rows)
     if args.output is not None:
         write_json(args.output, [as_json(row) for row in rows])
@@ -116,7 +117,11 @@ def _engine(model: str) -> Any:
 
 
 def measure(
-    model: str, facts: FactSet, relations: Sequence[str] | None, timed: int
+    model: str,
+    facts: FactSet,
+    relations: Sequence[str] | None,
+    timed: int,
+    ways: Mapping[str, Estimator],
 ) -> Iterator[Row]:
     """Yield what each estimator gives on the yardstick's facts that are in the fact set."""
     yard = _read(model).filter(pl.col("fact_id").is_in(facts.frame["fact_id"].to_list()))
@@ -146,7 +151,7 @@ def measure(
         list(SampledEstimator().estimate(engine, chosen, facts.templates))
         seconds = (time.process_time() - began) / len(chosen)
         print(f"sampled: {seconds:.1f} s of one core for a fact ({len(chosen)} facts)", flush=True)
-    for name, estimator in likelihoods().items():
+    for name, estimator in ways.items():
         began = time.process_time()
         found = {one.fact_id: one for one in estimator.estimate(engine, rows, facts.templates)}
         seconds = (time.process_time() - began) / len(rows)
@@ -278,6 +283,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--facts", required=True, help="the facts' table, or geography, or lab")
     parser.add_argument("--relations", nargs="*", help="of these relations alone")
     parser.add_argument("--draw", type=Path, help="JSON list of fact ids to add to the yardstick")
+    parser.add_argument("--only", default="", help="of likelihood, the ways whose name holds this")
     parser.add_argument("--timed", type=int, default=2, help="facts to time sampling with")
     parser.add_argument("-o", "--output", type=Path)
     return parser.parse_args()
