@@ -60,8 +60,10 @@ def show(
     from sftbench.report.cards import print_card, print_record
 
     read = MasteryCard.read(card)
+    table = _facts(read, facts)
+    read.require(facts=table)
     print_record(read.record, canonical=is_canonical(read))
-    print_card(read.record, read.frame, _facts(read, facts).frame, card)
+    print_card(read.record, read.frame, table.frame, card)
 
 
 @app.command()
@@ -124,7 +126,6 @@ def pull(
     from sftbench.checkpoints.reference import resolve
     from sftbench.common.files import require_free_file
     from sftbench.facts.reference import resolve_facts
-    from sftbench.mastery.canonical import canonical_settings
     from sftbench.mastery.store import open_store, pull
     from sftbench.report.cards import print_card
 
@@ -135,7 +136,6 @@ def pull(
         where=store,
         model_digest=checkpoint_digest(resolve(model)),
         facts_digest=table.digest,
-        settings=canonical_settings(),
         digest=digest,
     )
     card.write(output)

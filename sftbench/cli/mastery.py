@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
+
+if TYPE_CHECKING:
+    from sftbench.mastery.choose import EstimatorName
 
 
 def mastery(
@@ -25,8 +28,9 @@ def mastery(
         ),
     ] = "auto",
     samples: Annotated[
-        int, typer.Option(min=1, help="Completions of each template, unless by likelihood.")
-    ] = 10,
+        int | None,
+        typer.Option(min=1, help="Completions of each template, 10 by default; not by likelihood."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed is a fresh set of draws.")] = 0,
     matching: Annotated[
         Literal["words", "strict-paper"],
@@ -54,25 +58,24 @@ def mastery(
     from sftbench.common.files import require_free_file
     from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.reference import resolve_facts
-    from sftbench.mastery.choose import estimator_for
+    from sftbench.mastery.choose import can_forecast, estimator_for
     from sftbench.mastery.estimate import make_card
-    from sftbench.mastery.likelihood import cannot_forecast
     from sftbench.report.cards import print_card
 
     require_free_file(output)
-    # The estimators differ in what they need more than the engines differ in speed.
-    name = "hf" if engine == "auto" and estimator in ("auto", "likelihood") else engine
-    settings = parse_engine(name, dtype=dtype, options=engine_options).with_rows(rows)
-    if estimator == "auto":
-        estimator = "likelihood" if settings.name == "hf" else "sampled"
-    if estimator == "likelihood" and settings.name != "hf":
-        raise cannot_forecast(settings.name)  # now, not after the engine has started
     table = resolve_facts(facts)
+    wanted = _wanted(estimator, engine, samples, with_templates=bool(table.templates))
+    # The estimators differ in what they need more than the engines differ in speed.
+    name = "hf" if engine == "auto" and wanted == "likelihood" else engine
+    settings = parse_engine(name, dtype=dtype, options=engine_options).with_rows(rows)
     base = open_checkpoint(resolve(model))
     require_finite(read_tensors(base.path), base.path)
-    measure, said = estimator_for(table, estimator, samples=samples, how=matching, seed=seed)
-    Console(stderr=True).print(said, markup=False)
+    how: dict[str, Any] = {"samples": samples or 10, "how": matching, "seed": seed}
+    measure, said = estimator_for(table, wanted, **how)
     with closing(make_engine(base.path, settings)) as live:
+        if estimator == "auto" and wanted == "likelihood" and not can_forecast(live):
+            measure, said = estimator_for(table, "sampled", **how)
+        Console(stderr=True).print(said, markup=False)
         card = make_card(
             live,
             table,
@@ -83,3 +86,39 @@ def mastery(
             limit=limit,
         )
     print_card(card.record, card.frame, table.frame, output)
+
+
+def _wanted(
+    estimator: Literal["auto", "likelihood", "adaptive", "sampled"],
+    engine: str,
+    samples: int | None,
+    *,
+    with_templates: bool,
+) -> EstimatorName:
+    """Return the estimator that is meant, as far as it can be told before the engine starts.
+
+    Raises:
+        SftbenchError: likelihood by vLLM, or options that would do nothing.
+    """
+    from sftbench.common.errors import SftbenchError
+    from sftbench.mastery.likelihood import cannot_forecast
+
+    if not with_templates:
+        if estimator in ("likelihood", "adaptive"):
+            raise SftbenchError(
+                f"the estimator {estimator} needs cloze templates, and these facts have none",
+                where="--estimator",
+                remedy="Leave it out: their questions are asked instead.",
+            )
+        return "sampled"
+    if estimator == "auto":
+        return "sampled" if engine == "vllm" or samples is not None else "likelihood"
+    if estimator == "likelihood" and engine == "vllm":
+        raise cannot_forecast(engine)  # now, not after the engine has started
+    if estimator == "likelihood" and samples is not None:
+        raise SftbenchError(
+            "the estimator likelihood draws no samples",
+            where="--samples",
+            remedy="Leave it out, or use --estimator sampled.",
+        )
+    return estimator

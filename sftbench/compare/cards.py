@@ -9,6 +9,7 @@ from sftbench.analysis.evidence import MasteryChangeRecord
 from sftbench.analysis.mastery_change import mastery_change
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.table import FactSet
+from sftbench.mastery.adaptive import AdaptiveEstimator
 from sftbench.mastery.card import MasteryCard
 
 ALIKE = {"facts_digest": "fact set", "templates_digest": "templates", "settings": "settings"}
@@ -78,12 +79,15 @@ def agreement_of_cards(first: MasteryCard, second: MasteryCard) -> Agreement:
 def require_draws(card: MasteryCard) -> None:
     """Raise unless a card holds single draws, which can be shared out into halves.
 
+    Draws that ended because of what they showed cannot: the halves would know of each other.
+
     Raises:
-        SftbenchError: it holds estimated chances.
+        SftbenchError: it holds estimated chances, or draws that ended so.
     """
-    if card.frame["hits"].null_count():
+    if card.frame["hits"].null_count() or card.estimator == AdaptiveEstimator.name:
         raise SftbenchError(
-            f"holds no single draws: it was made by the estimator {card.estimator}",
+            "holds no single draws that can be shared out into halves: it was made by the "
+            f"estimator {card.estimator}",
             where=card.name,
             remedy="What chance does to levels is seen from draws: make the card with --estimator "
             "sampled.",

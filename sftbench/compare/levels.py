@@ -15,13 +15,12 @@ from sftbench.checkpoints.names import name_of
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.bench import Bench
 from sftbench.compare.budget import duration_text, levelling_size
-from sftbench.engines.protocol import Forecaster
 from sftbench.facts.reference import resolve_facts, shipped_facts
 from sftbench.facts.table import FactSet
 from sftbench.harness.choose import named_card
 from sftbench.mastery.bundled import find_card
 from sftbench.mastery.card import MasteryCard
-from sftbench.mastery.choose import EstimatorName, estimator_for
+from sftbench.mastery.choose import EstimatorName, can_forecast, estimator_for
 from sftbench.mastery.estimate import Estimator, make_card
 from sftbench.mastery.select import select
 
@@ -36,8 +35,8 @@ SAID_OF_LEVELS = {
     "adaptive": "The levels come from sampling that stopped for a fact once its level was settled.",
 }
 """What is said wherever levels by an estimator other than the paper's show."""
-LEVELLED = "levelled"
-"""The decision that a check notes: how many facts are levelled."""
+LEVELLED, ESTIMATOR = "levelled", "estimator"
+"""The decisions that a check notes: how many facts are levelled, and how."""
 
 
 class Decisions(Protocol):
@@ -129,7 +128,11 @@ def level_within(
     tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
     # Of the whole set: facts without templates are levelled with examples from the train split.
     engine = bench.engine()
-    name: EstimatorName = "likelihood" if isinstance(engine, Forecaster) else "sampled"
+    if ESTIMATOR not in decisions:
+        # A check of an earlier version that was stopped had begun to sample.
+        begun = LEVELLED in decisions
+        decisions[ESTIMATOR] = "likelihood" if can_forecast(engine) and not begun else "sampled"
+    name: EstimatorName = decisions[ESTIMATOR]
     estimator, how = estimator_for(facts, name)
     say(how)
     if LEVELLED not in decisions:

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from sftbench.engines.protocol import Asked, Finish, Sampling
     from sftbench.engines.tokens import Codec
 
-NEGLIGIBLE = 3e-4
-"""Probability of going to a first token anywhere along a path below which r is taken as 1."""
+NEGLIGIBLE = 1e-4
+"""Probability of going to a first token anywhere along a path below which r is taken as 0."""
+
+AT_ONCE = 48
+"""Most nodes of a row whose logits are held at once when answers are read to their ends."""
 
 DRIFT = 1.2
 """Tokens beyond those followed pass an answer so many times as often as the late ones that were:
@@ -54,7 +57,7 @@ class _Path:
         ids: the tokens drawn.
         passed: for each step the probability of each first token of an answer.
         finish: why it ended; "length" if it was followed to the end.
-        rest: r of each first token of an answer; 1 where it was not read.
+        rest: r of each first token of an answer; 0 where it was not read.
     """
 
     row: int
@@ -121,6 +124,7 @@ class Forecasts:
         """
         import torch
 
+        looked = min(looked, how.max_new_tokens)
         answers = [self._answers(asked) for asked in batch]
         with torch.inference_mode():
             forest, tips, logits = self._read_prompts(batch)
@@ -135,16 +139,26 @@ class Forecasts:
             self._read_rests(batch, answers, forest, paths, how)
         chances: list[list[list[float]]] = [[[] for _ in asked.prompts] for asked in batch]
         for path in paths:
-            chances[path.row][path.prompt].append(_chance(path, how.max_new_tokens))
+            # An answer that begins at the last token cannot end, unless it is that long.
+            shortest = min(map(len, answers[path.row].spelled), default=1)
+            chance = _chance(path, how.max_new_tokens - shortest + 1)
+            chances[path.row][path.prompt].append(chance)
         return chances
 
     def _answers(self, asked: Asked) -> _Answers:
         spelled = {tuple(self.codec.encode_pair("x", f" {form}")[1]) for form in asked.answers}
         kept: list[Ids] = []
         for ids in sorted(spelled, key=lambda ids: (len(ids), ids)):
-            if ids and not any(ids[: len(short)] == short for short in kept):
+            if ids and not any(self._is_in(short, ids, asked.whole_words) for short in kept):
                 kept.append(ids)
         return _Answers(kept, sorted({ids[0] for ids in kept}))
+
+    def _is_in(self, short: Ids, ids: Ids, whole_words: bool) -> bool:
+        """Return whether a spelling states another one on its way: "New York City" "New York"."""
+        if ids[: len(short)] != short:
+            return False
+        # "euros" does not state "euro": the word goes on.
+        return len(ids) == len(short) or not whole_words or bool(self.ends_word[ids[len(short)]])
 
     def _read_prompts(
         self, batch: Sequence[Asked]
@@ -219,7 +233,9 @@ class Forecasts:
         going = []
         for number, token in zip(live, tokens, strict=True):
             if token in self.end_ids:
-                paths[number].finish = "stop"
+                text = self.codec.text(paths[number].ids)
+                stated = batch[paths[number].row].found(f"{text} ")  # nothing follows any more
+                paths[number].finish = "found" if stated else "stop"
             else:
                 paths[number].ids.append(token)
                 going.append(number)
@@ -258,8 +274,19 @@ class Forecasts:
             for first, step in _turns(path, seed).items():
                 spelled = [ids for ids in known.spelled if ids[0] == known.firsts[first]]
                 rests[path.row].append(_Rest(path, first, path.places[step], spelled))
-        if not any(rests):
-            return
+        while any(rests):
+            now = [_first_of(row) for row in rests]
+            self._read_some(batch, forest, now, how)
+            rests = [row[len(taken) :] for row, taken in zip(rests, now, strict=True)]
+
+    def _read_some(
+        self,
+        batch: Sequence[Asked],
+        forest: Forest,
+        rests: Sequence[Sequence[_Rest]],
+        how: Sampling,
+    ) -> None:
+        """Read these ends of answers, and note r."""
         counts = [sum(len(rest.begun) for rest in row) for row in rests]
         nodes: list[list[Node]] = []
         for row, numbers in zip(rests, forest.numbers(counts), strict=True):
@@ -294,6 +321,16 @@ class Forecasts:
         )
 
 
+def _first_of(rests: Sequence[_Rest]) -> Sequence[_Rest]:
+    """Return as many as are read at once, one at least."""
+    total = 0
+    for number, rest in enumerate(rests):
+        total += len(rest.begun)
+        if number and total > AT_ONCE:
+            return rests[:number]
+    return rests
+
+
 def _turns(path: _Path, seed: int) -> dict[int, int]:
     """Return, for each first token worth it, the step to look at, drawn by its weight."""
     import numpy as np
@@ -314,14 +351,17 @@ def _chance(path: _Path, longest: int) -> float:
     """Return the chance that a completion of at most `longest` tokens states an answer."""
     if path.finish == "found":
         return 1.0
+    passed_by = path.passed[: max(longest, 0)]
+    if not passed_by:
+        return 0.0
     hazards = [
-        min(1.0, sum(g * path.rest.get(first, 1.0) for first, g in enumerate(passed)))
-        for passed in path.passed
+        min(1.0, sum(g * path.rest.get(first, 0.0) for first, g in enumerate(passed)))
+        for passed in passed_by
     ]
     kept = math.prod(1 - hazard for hazard in hazards)
     if path.finish == "length":
         late = hazards[len(hazards) // 2 :]
-        kept *= (1 - sum(late) / len(late)) ** (DRIFT * (longest - len(hazards)))
+        kept *= (1 - sum(late) / len(late)) ** (DRIFT * max(0, longest - len(hazards)))
     return 1 - kept
 
 

@@ -97,6 +97,10 @@ class Sampler(Protocol):
 class Forecaster(Sampler, Protocol):
     """The part of an engine that computes the chance of a statement without sampling it."""
 
+    def can_forecast(self) -> bool:
+        """Return whether `forecast` can be asked: not every model reads trees of tokens."""
+        ...
+
     def forecast(self, asked: Sequence[Asked], how: Sampling, looked: int) -> Iterator[Forecast]:
         """Yield, in order, the chances of each fact's prompts.
 

@@ -172,11 +172,20 @@ class TransformersEngine:
         )
         return [self._completion(row) for row in rows]
 
+    def can_forecast(self) -> bool:
+        """Return whether the model reads several continuations in one pass."""
+        try:
+            require_trees(self.model, self.encode(LINE))
+        except SftbenchError:
+            return False
+        return True
+
     def forecast(self, asked: Sequence[Asked], how: Sampling, looked: int) -> Iterator[Forecast]:
         """Yield, in order, the chances of each fact's prompts (see `Forecaster.forecast`)."""
         if self._forecasts is None:
             require_trees(self.model, self.encode(LINE))
-            end_ids, vocabulary = self._decoder.end_ids, self.model.config.vocab_size
+            end_ids = self._decoder.end_ids
+            vocabulary = self.model.config.get_text_config().vocab_size
             ends = word_ends(self._codec, vocabulary, end_ids)
             self._forecasts = Forecasts(self.model, self._codec, end_ids, ends)
         run = self._forecasts.run

@@ -152,6 +152,17 @@ def without_diacritics(text: str) -> str:
     return unicodedata.normalize("NFC", _DIACRITIC.sub("", unicodedata.normalize("NFKD", text)))
 
 
+def without_article(answer: str) -> str:
+    """Return an answer without "the", "a" or "an" in front, if more follows."""
+    first, _, others = answer.partition(" ")
+    return others.strip() if first.lower() in _ARTICLES and normalise(others) else answer
+
+
+def ends_with_a_word(answers: Sequence[str]) -> bool:
+    """Return whether every answer ends in a script that writes spaces between words."""
+    return not any(_UNSPACED_CHARACTER.match(answer.strip()[-1:]) for answer in answers)
+
+
 def is_cased(answer: str) -> bool:
     """Return whether an alias is told from a common word by its capitals alone."""
     bare = answer.replace(".", "").strip()

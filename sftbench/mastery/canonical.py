@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from sftbench.common.digests import digest_of
+from sftbench.common.errors import SftbenchError
 from sftbench.mastery.card import MasteryCard
 from sftbench.mastery.likelihood import LikelihoodEstimator
 
 DTYPE = "float32"
 FOLDER = "mastery"
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 def canonical_settings() -> dict[str, Any]:
@@ -29,8 +32,14 @@ def place_of(record: Mapping[str, Any]) -> str:
 
     ``mastery/<base digest>/<facts digest>/<settings digest>.parquet``; the settings are those of
     the estimator and the facts that were chosen, shortened to 12 characters.
+
+    Raises:
+        SftbenchError: the record's digests are none; such a name could lie anywhere.
     """
+    digests = [str(record.get(key)) for key in ("model_digest", "facts_digest")]
+    if not all(_DIGEST.fullmatch(digest) for digest in digests):
+        raise SftbenchError(
+            "names its base and facts by what are no digests", remedy="Make it anew."
+        )
     made = {key: record.get(key) for key in ("settings", "selection", "templates_digest")}
-    return (
-        f"{FOLDER}/{record['model_digest']}/{record['facts_digest']}/{digest_of(made)[:12]}.parquet"
-    )
+    return f"{FOLDER}/{digests[0]}/{digests[1]}/{digest_of(made)[:12]}.parquet"

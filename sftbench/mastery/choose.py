@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sftbench.common.errors import SftbenchError
+from sftbench.engines.protocol import Forecaster
 from sftbench.facts.matching import How
 from sftbench.facts.table import FactSet
 from sftbench.mastery.adaptive import AdaptiveEstimator
@@ -27,6 +28,11 @@ WITHOUT_TEMPLATES = (
     "wordings, each with 3 sets of 4 examples. Levels made so are not comparable with levels from "
     "cloze templates; the card says which they are."
 )
+
+
+def can_forecast(engine: object) -> bool:
+    """Return whether mastery can be read as likelihood with this engine and its model."""
+    return isinstance(engine, Forecaster) and engine.can_forecast()
 
 
 def estimator_for(

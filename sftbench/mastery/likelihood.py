@@ -11,7 +11,14 @@ import numpy as np
 from sftbench.common.digests import digest_of, seed_of
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Asked, Forecaster, Sampler, Sampling
-from sftbench.facts.matching import AnswerMatcher, How, is_cased, without_diacritics
+from sftbench.facts.matching import (
+    AnswerMatcher,
+    How,
+    ends_with_a_word,
+    is_cased,
+    without_article,
+    without_diacritics,
+)
 from sftbench.facts.templates import SUBJECT
 from sftbench.mastery.levels import worth_of_knowing
 from sftbench.mastery.measured import Chances, Measured
@@ -144,9 +151,12 @@ class LikelihoodEstimator:
         return Asked(
             prompts=[line.replace(SUBJECT, row["subject"]) for line in lines],
             answers=spellings(row["answers"]) if self.how == "words" else row["answers"],
-            seeds=[[seed_of(row["fact_id"], digest_of(line), self.seed) + path] for line in lines],
+            seeds=[
+                [seed_of(self.name, row["fact_id"], digest_of(line), self.seed) + path]
+                for line in lines
+            ],
             found=AnswerMatcher(row["answers"], self.how).settled,
-            whole_words=self.how == "words",
+            whole_words=self.how == "words" and ends_with_a_word(row["answers"]),
         )
 
 
@@ -163,9 +173,10 @@ def spellings(answers: Sequence[str]) -> list[str]:
     """Return the ways in which answers are usually written: capitals and diacritics, or without.
 
     All of them count as the same answer (`facts.matching`); rarer ones are met along the paths.
+    An article in front is left out: paths that may not say "the" would lead nowhere.
     """
     found: dict[str, None] = {}
-    for answer in answers:
+    for answer in map(without_article, answers):
         for form in (answer, without_diacritics(answer)):
             each = " ".join(word[:1].upper() + word[1:] for word in form.split(" "))
             found |= dict.fromkeys((form, form[:1].upper() + form[1:], each))
@@ -181,7 +192,8 @@ def _part(row: FactRow) -> int:
 
 def chances_of(readings: Readings) -> Chances:
     """Return the mean over paths of each template, None where it was not read."""
-    return [sum(paths) / len(paths) if paths else None for paths in readings]
+    # Six digits: what else was in the batch changes the last bits, and cards have digests.
+    return [round(sum(paths) / len(paths), 6) if paths else None for paths in readings]
 
 
 def error_of(readings: Readings) -> float:
@@ -196,7 +208,7 @@ def error_of(readings: Readings) -> float:
     own = PATH_VARIANCE * (known * (1 - known)) ** 2 / paths
     between = float(known.var(ddof=1)) if len(known) > 1 else float((known * (1 - known)).mean())
     variance = (float(own.mean()) * (1 - unread) + between * unread) / len(known)
-    return float(np.sqrt(variance))
+    return round(float(np.sqrt(variance)), 6)
 
 
 def settled(readings: Readings, gain: float) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
 from sftbench.common.errors import SftbenchError
-from sftbench.mastery.canonical import place_of
+from sftbench.common.files import atomic_file
+from sftbench.mastery.canonical import is_canonical, place_of
 from sftbench.mastery.card import MasteryCard
 
 _HUB = re.compile(r"(?:hf://)?datasets/([\w][\w.-]*/[\w][\w.-]*)(?:@([\w./-]+))?/?", re.ASCII)
@@ -49,7 +51,7 @@ def open_store(ref: str) -> Store:
     Raises:
         SftbenchError: a package that it needs is missing, or the address cannot be understood.
     """
-    hub = _HUB.fullmatch(ref)
+    hub = None if Path(ref).is_dir() else _HUB.fullmatch(ref)
     if hub is not None:
         return HubStore(hub[1], hub[2])
     return FileStore(ref)
@@ -64,7 +66,7 @@ def push(card: MasteryCard, store: Store, *, where: str) -> Pushed:
     name = place_of(card.record)
     with tempfile.TemporaryDirectory(prefix="sftbench-") as folder:
         path = Path(folder) / "card.parquet"
-        if name in store.names(str(Path(name).parent)):
+        if name in store.names(str(PurePosixPath(name).parent)):
             store.fetch(name, path)
             there = MasteryCard.read(path)
             if there.digest == card.digest:
@@ -88,36 +90,44 @@ def pull(
     where: str,
     model_digest: str,
     facts_digest: str,
-    settings: Mapping[str, Any],
     digest: str | None = None,
 ) -> MasteryCard:
     """Return a card of a base and a fact set from a store, checked against its own digest.
+
+    Where there are several, the canonical one is meant.
 
     Args:
         store: where to look.
         where: what a person calls it.
         model_digest: of the base.
         facts_digest: of the fact set.
-        settings: where there are several, the card with these is wanted.
         digest: the card that is wanted, by the first characters of its digest.
 
     Raises:
         SftbenchError: there is none, or several, or it is not what its digest says.
     """
-    under = str(Path(place_of({"model_digest": model_digest, "facts_digest": facts_digest})).parent)
+    under = str(
+        PurePosixPath(place_of({"model_digest": model_digest, "facts_digest": facts_digest})).parent
+    )
     names = [name for name in store.names(under) if name.endswith(".parquet")]
-    cards = []
+    cards: list[MasteryCard] = []
+    wrong: list[SftbenchError] = []
     with tempfile.TemporaryDirectory(prefix="sftbench-") as folder:
         for number, name in enumerate(sorted(names)):
             path = Path(folder) / f"{number}.parquet"
             store.fetch(name, path)
-            cards.append(_checked(MasteryCard.read(path), model_digest, facts_digest, where, name))
+            try:
+                cards.append(_checked(path, model_digest, facts_digest, where, name))
+            except SftbenchError as error:  # one that is spoilt does not take the others with it
+                wrong.append(error)
     if digest is not None:
         cards = [card for card in cards if card.digest.startswith(digest)]
     elif len(cards) > 1:
-        cards = [card for card in cards if card.record.get("settings") == settings] or cards
+        cards = [card for card in cards if is_canonical(card)] or cards
     if len(cards) == 1:
         return cards[0]
+    if not cards and wrong:
+        raise wrong[0]
     if not cards:
         raise SftbenchError(
             f"holds no card of this base (digest {model_digest[:12]}) on these facts (digest "
@@ -134,8 +144,14 @@ def pull(
 
 
 def _checked(
-    card: MasteryCard, model_digest: str, facts_digest: str, where: str, name: str
+    path: Path, model_digest: str, facts_digest: str, where: str, name: str
 ) -> MasteryCard:
+    try:
+        card = MasteryCard.read(path)
+    except SftbenchError as error:
+        raise SftbenchError(
+            error.what, where=f"{where}: {name}", remedy="Do not use it; remove it."
+        ) from None
     held = (card.record["model_digest"], card.record["facts_digest"])
     if held != (model_digest, facts_digest) or place_of(card.record) != name:
         raise SftbenchError(
@@ -144,6 +160,22 @@ def _checked(
             remedy="Somebody moved or replaced it; do not use it.",
         )
     return card
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Tell in our words what goes wrong in somebody's file system."""
+    try:
+        yield
+    except SftbenchError:
+        raise
+    except Exception as error:  # every file system has errors of its own
+        first = (str(error).splitlines() or [""])[0]
+        raise SftbenchError(
+            f"cannot be read or written ({type(error).__name__}: {first[:300]})",
+            where=where,
+            remedy="Is it there, and may you use it?",
+        ) from error
 
 
 class FileStore:
@@ -177,26 +209,28 @@ class FileStore:
     def names(self, under: str) -> list[str]:
         """Return the names of the files under a folder."""
         folder = f"{self._root}/{under}"
-        if not self._fs.isdir(folder):
-            return []
-        self._fs.invalidate_cache()
-        return [f"{under}/{Path(found).name}" for found in self._fs.ls(folder, detail=False)]
+        with _told(self._root):
+            if not self._fs.isdir(folder):
+                return []
+            self._fs.invalidate_cache()
+            found = self._fs.ls(folder, detail=False)
+        return [f"{under}/{PurePosixPath(name).name}" for name in found]
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file from here to a path."""
-        self._fs.get_file(f"{self._root}/{name}", str(path))
+        with _told(self._root):
+            self._fs.get_file(f"{self._root}/{name}", str(path))
 
     def put(self, path: Path, name: str, message: str) -> None:
         """Copy a file to here; on a disk under another name first, then renamed."""
         final = f"{self._root}/{name}"
-        self._fs.makedirs(str(Path(final).parent), exist_ok=True)
-        if "file" not in self._fs.protocol:
-            self._fs.put_file(str(path), final)  # a store of objects shows whole ones alone
-            return
-        from sftbench.common.files import atomic_file
-
-        with atomic_file(Path(final)) as temporary:
-            temporary.write_bytes(path.read_bytes())
+        with _told(self._root):
+            self._fs.makedirs(str(PurePosixPath(final).parent), exist_ok=True)
+            if "file" not in self._fs.protocol:
+                self._fs.put_file(str(path), final)  # a store of objects shows whole ones alone
+                return
+            with atomic_file(Path(final)) as temporary:
+                temporary.write_bytes(path.read_bytes())
 
 
 class HubStore:
@@ -223,19 +257,24 @@ class HubStore:
 
     def names(self, under: str) -> list[str]:
         """Return the names of the files under a folder; a repository that is not there has none."""
-        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            GatedRepoError,
+            RepositoryNotFoundError,
+        )
 
-        try:
-            found = self._asked(
-                lambda: list(
-                    self._api.list_repo_tree(
-                        self._repo, under, revision=self._revision, repo_type="dataset"
-                    )
+        def listed() -> list[Any]:
+            try:
+                found = self._api.list_repo_tree(
+                    self._repo, under, revision=self._revision, repo_type="dataset"
                 )
-            )
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            return []
-        return [item.path for item in found if hasattr(item, "size")]
+                return list(found)
+            except GatedRepoError:
+                raise
+            except (EntryNotFoundError, RepositoryNotFoundError):
+                return []
+
+        return [item.path for item in self._asked(listed) if hasattr(item, "size")]
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file from here to a path."""
@@ -262,12 +301,8 @@ class HubStore:
 
     def _asked(self, ask: Any) -> Any:
         """Return what the hub answers; what goes wrong on the way is told in our words."""
-        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
-
         try:
             return ask()
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            raise
         except Exception as error:  # the network fails in more ways than the library names
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise SftbenchError(

@@ -43,7 +43,6 @@ def pulled(store, where="there", **options):
         where=where,
         model_digest="0" * 32,
         facts_digest=FACTS.digest,
-        settings=canonical_settings(),
         **options,
     )
 
@@ -106,8 +105,48 @@ def test_other_rows_under_the_same_name_are_refused(tmp_path):
     with pytest.raises(SftbenchError, match="not the card that its name says"):
         pulled(store)
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(SftbenchError, match="not a Parquet file"):
+    with pytest.raises(SftbenchError, match="not a Parquet file") as error:
         pulled(store)
+    assert str(error.value.where).startswith("there: mastery/")
+
+
+def test_a_card_that_names_no_digests_is_put_nowhere(tmp_path):
+    card = card_of(tmp_path)
+    evil = MasteryCard(card.frame, {**card.record, "model_digest": "../../evil"})
+    with pytest.raises(SftbenchError, match="no digests"):
+        push(evil, open_store(str(tmp_path / "store")), where="there")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_spoilt_neighbour_does_not_take_a_card_with_it(tmp_path):
+    store, card = open_store(str(tmp_path / "store")), card_of(tmp_path)
+    push(card, store, where="there")
+    (file,) = (tmp_path / "store").rglob("*.parquet")
+    (file.parent / "zz.parquet").write_text("junk")
+    assert pulled(store).digest == card.digest
+
+
+def test_what_a_file_system_refuses_is_told(tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(SftbenchError, match="cannot be read or written"):
+        push(card_of(tmp_path), open_store(str(tmp_path / "store")), where="there")
+
+
+def test_draws_that_ended_by_what_they_showed_are_not_halved(tmp_path):
+    card = card_of(tmp_path)
+    record = {**card.record, "settings": {"estimator": "adaptive"}}
+    with pytest.raises(SftbenchError, match=r"shared out.*adaptive"):
+        mastery_of_cards(FACTS, MasteryCard(card.frame, record))
+
+
+def test_rows_that_hold_nothing_are_refused(tmp_path):
+    from sftbench.mastery.card import MASTERY
+
+    card = card_of(tmp_path)
+    empty = MasteryCard(card.frame.with_columns(hits=None, draws=None), card.record)
+    MASTERY.write(empty.frame, tmp_path / "e.parquet", {**card.record, "digest": empty.digest})
+    with pytest.raises(SftbenchError, match="not those that this card was written with"):
+        MasteryCard.read(tmp_path / "e.parquet")
 
 
 def test_addresses_that_nobody_knows_are_named():

@@ -6,7 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.forecast import Forecasts, together, word_ends
@@ -194,6 +201,48 @@ def test_a_path_that_states_an_answer_after_all_counts_in_full():
     asked = Asked(["x is"], ["York"], [[1, 2, 3]], lambda text: True)
     ((chances,),) = FORECASTS.run([asked], Sampling(0.7, 8), 8)
     assert chances == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("answers", [["York", "Yorks"], ["New York"], ["York", "York Rome"]])
+def test_answers_that_begin_alike_or_need_room_are_counted_once(answers):
+    how = Sampling(0.7, 3)
+    asked = Asked(["x York is"], answers, [list(range(600))], lambda text: stated(text, answers))
+    ((chances,),) = FORECASTS.run([asked], how, 3)
+    mean = sum(chances) / 600
+    error = (sum((one - mean) ** 2 for one in chances) / 600 / 600) ** 0.5
+    assert mean == pytest.approx(exact("x York is", answers, 3), rel=0.25, abs=4 * error)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_does_not_look_like_a_mask_that_is_not_heeded(dtype):
+    for seed in range(5):
+        require_trees(llama(seed).to(dtype), [1, 2, 3, 4, 5, 6, 7])
+
+
+def test_layers_with_a_window_do_not_forget_nodes():
+    config = MistralConfig(
+        vocab_size=END + 1,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    model = MistralForCausalLM(config).eval()
+    with torch.inference_mode():
+        forest = Forest(model, 1)
+        for _ in range(4):
+            forest.extend([[(-1, token) for token in range(5)]])
+        logits = forest.extend([[(2, 4)]], wanted=1)[0, 0]
+        alone = model(input_ids=torch.tensor([[2, 4]])).logits[0, -1]
+    assert torch.allclose(logits, alone, atol=1e-4)
+
+
+def test_no_more_tokens_are_followed_than_a_completion_has():
+    asked = Asked(["x is"], ["Rome"], [[1, 2]], lambda text: stated(text, ["Rome"]))
+    how = Sampling(0.7, 4)
+    assert FORECASTS.run([asked], how, 9) == FORECASTS.run([asked], how, 4)
 
 
 def test_batches_hold_as_many_paths_as_fit():
