@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from sftbench.engines.protocol import Asked, Finish, Sampling
     from sftbench.engines.tokens import Codec
 
-NEGLIGIBLE = 1e-4
-"""Probability of going to a first token anywhere along a path below which r is taken as 0."""
+WORTH_READING = 5e-3
+"""Probability of going to a first token anywhere along a path from which on r is read for it. For
+less, it is the mean of what other paths of the fact showed; one of them is always read."""
 
 AT_ONCE = 48
 """Most nodes of a row whose logits are held at once when answers are read to their ends."""
@@ -57,7 +58,7 @@ class _Path:
         ids: the tokens drawn.
         passed: for each step the probability of each first token of an answer.
         finish: why it ended; "length" if it was followed to the end.
-        rest: r of each first token of an answer; 0 where it was not read.
+        rest: r of each first token of an answer.
     """
 
     row: int
@@ -269,15 +270,18 @@ class Forecasts:
         """Read the rest of the answers that each path passed, at one turn for each first token."""
         seeds = [seed for asked in batch for own in asked.seeds for seed in own]
         rests: list[list[_Rest]] = [[] for _ in batch]
-        for path, seed in zip(paths, seeds, strict=True):
-            known = answers[path.row]
-            for first, step in _turns(path, seed).items():
-                spelled = [ids for ids in known.spelled if ids[0] == known.firsts[first]]
-                rests[path.row].append(_Rest(path, first, path.places[step], spelled))
+        turns = [_turns(path, seed) for path, seed in zip(paths, seeds, strict=True)]
+        chosen = _worth_reading(paths, turns)
+        for number, first in chosen:
+            path, known = paths[number], answers[paths[number].row]
+            spelled = [ids for ids in known.spelled if ids[0] == known.firsts[first]]
+            place = path.places[turns[number][first].step]
+            rests[path.row].append(_Rest(path, first, place, spelled))
         while any(rests):
             now = [_first_of(row) for row in rests]
             self._read_some(batch, forest, now, how)
             rests = [row[len(taken) :] for row, taken in zip(rests, now, strict=True)]
+        _share_rests(paths, turns)
 
     def _read_some(
         self,
@@ -331,8 +335,15 @@ def _first_of(rests: Sequence[_Rest]) -> Sequence[_Rest]:
     return rests
 
 
-def _turns(path: _Path, seed: int) -> dict[int, int]:
-    """Return, for each first token worth it, the step to look at, drawn by its weight."""
+class _Turn(NamedTuple):
+    """A step at which a path passed a first token, and the probability of going there at all."""
+
+    step: int
+    weight: float
+
+
+def _turns(path: _Path, seed: int) -> list[_Turn]:
+    """Return for each first token the step to look at, drawn by its weight."""
     import numpy as np
 
     passed = np.array(path.passed)
@@ -340,11 +351,46 @@ def _turns(path: _Path, seed: int) -> dict[int, int]:
     weights: Any = np.cumsum(there[:, None] * passed, axis=0)
     # Another key than that of the path's own draws, whose uniforms are used up.
     uniform: Any = np.random.Generator(np.random.Philox(key=[seed, 1])).random(passed.shape[1])
-    return {
-        first: int(np.searchsorted(weights[:, first], uniform[first] * total, side="right"))
+    last = len(passed) - 1
+    return [
+        _Turn(
+            min(int(np.searchsorted(weights[:, first], uniform[first] * total, "right")), last),
+            float(total),
+        )
         for first, total in enumerate(weights[-1].tolist())
-        if total >= NEGLIGIBLE
-    }
+    ]
+
+
+def _worth_reading(
+    paths: Sequence[_Path], turns: Sequence[Sequence[_Turn]]
+) -> list[tuple[int, int]]:
+    """Return (path, first token) of what is read: all that weigh, and each fact's heaviest."""
+    heaviest: dict[tuple[int, int], int] = {}
+    chosen = set()
+    for number, (path, own) in enumerate(zip(paths, turns, strict=True)):
+        for first, turn in enumerate(own):
+            best = heaviest.setdefault((path.row, first), number)
+            if turn.weight > turns[best][first].weight:
+                heaviest[path.row, first] = number
+            if turn.weight >= WORTH_READING:
+                chosen.add((number, first))
+    chosen |= {(number, first) for (_, first), number in heaviest.items()}
+    return sorted(chosen)
+
+
+def _share_rests(paths: Sequence[_Path], turns: Sequence[Sequence[_Turn]]) -> None:
+    """Give r, by its weighted mean over the paths of a fact, to those where it was not read."""
+    sums: dict[tuple[int, int], tuple[float, float]] = {}
+    for path, own in zip(paths, turns, strict=True):
+        for first, rest in path.rest.items():
+            total, weight = sums.get((path.row, first), (0.0, 0.0))
+            heavy = max(own[first].weight, 1e-30)
+            sums[path.row, first] = (total + heavy * rest, weight + heavy)
+    for path, own in zip(paths, turns, strict=True):
+        for first in range(len(own)):
+            if first not in path.rest:
+                total, weight = sums[path.row, first]
+                path.rest[first] = total / weight
 
 
 def _chance(path: _Path, longest: int) -> float:
@@ -355,7 +401,7 @@ def _chance(path: _Path, longest: int) -> float:
     if not passed_by:
         return 0.0
     hazards = [
-        min(1.0, sum(g * path.rest.get(first, 0.0) for first, g in enumerate(passed)))
+        min(1.0, sum(g * path.rest[first] for first, g in enumerate(passed)))
         for passed in passed_by
     ]
     kept = math.prod(1 - hazard for hazard in hazards)
