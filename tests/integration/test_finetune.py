@@ -102,8 +102,8 @@ def card(base: Path, facts: FactSet) -> MasteryCard:
         .with_columns(level=(pl.col("level") % 5).cast(pl.Int8))
     )
     record = {"model_digest": checkpoint_digest(base), "facts_digest": facts.digest}
-    hits = levels.with_columns(hits=pl.lit([[False]], pl.List(pl.List(pl.Boolean))))
-    return MasteryCard(hits, record)
+    hits = pl.lit([[False]], pl.List(pl.List(pl.Boolean)))
+    return MasteryCard(levels.with_columns(hits=hits, chances=None, error=None), record)
 
 
 SHORT = Recipe(level="any", size=8, batch_size=3, epochs=2, learning_rate=1e-3, seed=5)
