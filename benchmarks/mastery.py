@@ -1,6 +1,7 @@
 """Estimators of mastery beside the sampled card's own re-run: agreement, bias, cost.
 
     python benchmarks/mastery.py --facts entityquestions.parquet -o out/bench/mastery.json
+    python benchmarks/mastery.py --facts entityquestions.parquet --cost 96
     python benchmarks/mastery.py --facts entityquestions.parquet --draw ids.json
 
 The yardstick (data/mastery_yardstick.parquet) holds 20 draws of each template of some facts: the
@@ -37,6 +38,7 @@ from sftbench.mastery.estimate import Estimator
 from sftbench.mastery.likelihood import LikelihoodEstimator
 from sftbench.mastery.measured import Measured
 from sftbench.mastery.sampled import SampledEstimator
+from sftbench.mastery.select import select
 
 HERE = Path(__file__).resolve().parent
 FILE = HERE / "data" / "mastery_yardstick.parquet"
@@ -70,7 +72,10 @@ def main() -> None:
     if args.draw is not None:
         draw(args.model, facts, json.loads(args.draw.read_text()))
         return
-    ways = {name: way for name, way in likelihoods().items() if args.only in name}
+    if args.cost:
+        print(cost(args.model, facts, args.cost, args.timed), flush=True)
+        return
+    ways = dict(list(likelihoods().items())[: None if args.all_ways else 1])
     rows = list(measure(args.model, facts, args.relations, args.timed, ways))
     show(rows)
     if args.output is not None:
@@ -147,16 +152,37 @@ def measure(
     engine = _engine(model)
     if timed:
         chosen = rows[:: max(1, len(rows) // timed)][:timed]
-        began = time.process_time()
-        list(SampledEstimator().estimate(engine, chosen, facts.templates))
-        seconds = (time.process_time() - began) / len(chosen)
+        seconds, _ = _timed(SampledEstimator(), engine, chosen, facts)
         print(f"sampled: {seconds:.1f} s of one core for a fact ({len(chosen)} facts)", flush=True)
     for name, estimator in ways.items():
-        began = time.process_time()
-        found = {one.fact_id: one for one in estimator.estimate(engine, rows, facts.templates)}
-        seconds = (time.process_time() - began) / len(rows)
+        seconds, listed = _timed(estimator, engine, rows, facts)
+        found = {one.fact_id: one for one in listed}
         levels = _levels(found[row["fact_id"]] for row in rows)
         yield Row(name, agreement(both[0], levels), agreement(both[1], levels), seconds)
+
+
+def cost(model: str, facts: FactSet, count: int, drawn: int) -> str:
+    """Return what likelihood and sampling cost on facts as they come, as a line of text."""
+    tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
+    rows, engine = select(tested, count).to_dicts(), _engine(model)
+    list(LikelihoodEstimator().estimate(engine, rows[:2], facts.templates))  # a start, not timed
+    cheap, found = _timed(LikelihoodEstimator(), engine, rows, facts)
+    read = [chance is not None for one in found for chance in one.chances or ()]
+    dear, _ = _timed(SampledEstimator(), engine, rows[:: -(-count // drawn)], facts)
+    return (
+        f"likelihood {cheap:.2f} s of one core for a fact ({len(rows)} facts, "
+        f"{sum(read) / len(read):.0%} of the templates), sampled {dear:.1f} s: {dear / cheap:.1f} "
+        "times"
+    )
+
+
+def _timed(
+    estimator: Estimator, engine: Any, rows: Sequence[Mapping[str, Any]], facts: FactSet
+) -> tuple[float, list[Measured]]:
+    """Return seconds of processor time for a fact, and what was measured."""
+    began = time.process_time()
+    found = list(estimator.estimate(engine, rows, facts.templates))
+    return (time.process_time() - began) / len(rows), found
 
 
 def likelihoods() -> dict[str, Estimator]:
@@ -283,7 +309,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--facts", required=True, help="the facts' table, or geography, or lab")
     parser.add_argument("--relations", nargs="*", help="of these relations alone")
     parser.add_argument("--draw", type=Path, help="JSON list of fact ids to add to the yardstick")
-    parser.add_argument("--only", default="", help="of likelihood, the ways whose name holds this")
+    parser.add_argument("--all-ways", action="store_true", help="other settings of likelihood too")
+    parser.add_argument(
+        "--cost", type=int, help="level so many test facts, balanced, and compare the seconds alone"
+    )
     parser.add_argument("--timed", type=int, default=2, help="facts to time sampling with")
     parser.add_argument("-o", "--output", type=Path)
     return parser.parse_args()

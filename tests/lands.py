@@ -10,23 +10,26 @@ from sftbench.mastery.sampled import SampledEstimator
 TEMPLATES = {"capital": [f"{{subject}}, in way {i}, has the capital" for i in range(21)]}
 
 
+def land(number, domain, split, flags=()):
+    """Return the row of a fact: the capital of Land<number> is Town<number>."""
+    subject, answer = f"Land{number}", f"Town{number}"
+    question = f"What is the capital of {subject}?"
+    return {
+        "fact_id": fact_id_of("capital", subject, question, answer),
+        "relation": "capital",
+        "subject": subject,
+        "question": question,
+        "answers": [answer],
+        "domain": domain,
+        "split": split,
+        "flags": list(flags),
+    }
+
+
 def fact_set(count=12, flags=()):
-    rows = []
-    for i in range(count):
-        subject, answer = f"Land{i}", f"Town{i}"
-        question = f"What is the capital of {subject}?"
-        rows.append(
-            {
-                "fact_id": fact_id_of("capital", subject, question, answer),
-                "relation": "capital",
-                "subject": subject,
-                "question": question,
-                "answers": [answer],
-                "domain": "in" if i % 3 else "out",
-                "split": "test" if i % 2 else "train",
-                "flags": list(flags),
-            }
-        )
+    rows = [
+        land(i, "in" if i % 3 else "out", "test" if i % 2 else "train", flags) for i in range(count)
+    ]
     frame = pl.DataFrame(rows, schema=FACTS.columns).sort("fact_id")
     return FactSet(frame, TEMPLATES, {"name": "lands"})
 

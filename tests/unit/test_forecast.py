@@ -25,6 +25,14 @@ pytestmark = pytest.mark.unit
 
 WORDS = ("x", " Rome", " Oslo", " the", " city", " of", "s", ".", " New", " York", "\n", " is")
 END = len(WORDS)
+SMALL = {
+    "vocab_size": END + 1,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 class Tokenizer:
@@ -51,15 +59,7 @@ class Tokenizer:
 
 def llama(seed=0):
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=END + 1,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.6,
-    )
+    config = LlamaConfig(**SMALL, initializer_range=0.6)
     return LlamaForCausalLM(config).eval()
 
 
@@ -220,15 +220,7 @@ def test_rounding_does_not_look_like_a_mask_that_is_not_heeded(dtype):
 
 
 def test_layers_with_a_window_do_not_forget_nodes():
-    config = MistralConfig(
-        vocab_size=END + 1,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=8,
-    )
+    config = MistralConfig(**SMALL, sliding_window=8)
     model = MistralForCausalLM(config).eval()
     with torch.inference_mode():
         forest = Forest(model, 1)

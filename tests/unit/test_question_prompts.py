@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from lands import TEMPLATES, land
 
 from sftbench.common.errors import SftbenchError
 from sftbench.engines.protocol import Completion, Draws, Sampling
 from sftbench.facts.shots import reserve_shots, shots_of
-from sftbench.facts.table import FACTS, FactSet, fact_id_of
+from sftbench.facts.table import FACTS, FactSet
 from sftbench.mastery.choose import SAYS, WITHOUT_TEMPLATES, estimator_for
 from sftbench.mastery.estimate import make_card
 from sftbench.mastery.question_prompts import WORDINGS, QuestionEstimator, prompts_of
@@ -20,26 +21,9 @@ from sftbench.mastery.sampled import SampledEstimator
 
 pytestmark = pytest.mark.unit
 
-CLOZE = {"capital": [f"{{subject}}, in way {i}, has the capital" for i in range(21)]}
-
 
 def fact_set(train: int = 60, test: int = 8, templates: Any = None) -> FactSet:
-    rows = []
-    for i in range(train + test):
-        subject, answer = f"Land{i}", f"Town{i}"
-        question = f"What is the capital of {subject}?"
-        rows.append(
-            {
-                "fact_id": fact_id_of("capital", subject, question, answer),
-                "relation": "capital",
-                "subject": subject,
-                "question": question,
-                "answers": [answer],
-                "domain": "in",
-                "split": "train" if i < train else "test",
-                "flags": [],
-            }
-        )
+    rows = [land(i, "in", "train" if i < train else "test") for i in range(train + test)]
     frame = reserve_shots(pl.DataFrame(rows, schema=dict(FACTS.columns))).sort("fact_id")
     return FactSet(frame, templates or {}, {"name": "lands"})
 
@@ -167,16 +151,16 @@ def test_other_examples_are_another_measurement() -> None:
 
 
 def test_cloze_templates_are_used_where_every_relation_has_them() -> None:
-    estimator, said = estimator_for(fact_set(templates=CLOZE), how="strict-paper", seed=3)
+    estimator, said = estimator_for(fact_set(templates=TEMPLATES), how="strict-paper", seed=3)
     assert estimator == SampledEstimator(how="strict-paper", seed=3)
     assert said == SAYS["sampled"]
 
 
 def test_relations_with_and_without_templates_are_not_mixed() -> None:
-    facts = fact_set(templates=CLOZE)
+    facts = fact_set(templates=TEMPLATES)
     more = facts.frame.with_columns(
         relation=pl.lit("river"), fact_id=pl.col("fact_id").str.reverse()
     )
-    mixed = FactSet(pl.concat([facts.frame, more]), CLOZE, {})
+    mixed = FactSet(pl.concat([facts.frame, more]), TEMPLATES, {})
     with pytest.raises(SftbenchError, match=r"others have none \(river\)"):
         estimator_for(mixed)
