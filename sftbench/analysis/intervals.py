@@ -120,8 +120,11 @@ def mean_share(right: Numbers, n: Numbers, *, q: float | None = None) -> Interva
         shares = _pulled_shares(pull, x, m)
         return float(shares.mean()), float((shares * (1 - shares) / m).sum()) / len(m) ** 2
 
-    low, high = _score_bounds(float((x / m).mean()), at, q, lowest=0.0)
-    return Interval(low if x.any() else 0.0, high if (x < m).any() else 1.0)
+    observed = float((x / m).mean())
+    return Interval(
+        _score_bound(observed, at, q, sign=1, edge=0.0) if x.any() else 0.0,
+        _score_bound(observed, at, q, sign=-1, edge=1.0) if (x < m).any() else 1.0,
+    )
 
 
 def mean_difference(
@@ -140,6 +143,15 @@ def mean_difference(
     Raises:
         ValueError: an n is not positive, or the counts do not fit into it.
     """
+    return Interval(
+        *(mean_difference_bound(gained, lost, n, q=q, upper=upper) for upper in (False, True))
+    )
+
+
+def mean_difference_bound(
+    gained: Numbers, lost: Numbers, n: Numbers, *, q: float | None = None, upper: bool
+) -> float:
+    """Return the lower or the upper bound of `mean_difference` alone."""
     up, down, m = (np.asarray(one, dtype=float) for one in (gained, lost, n))
     fits = (up >= 0).all() and (down >= 0).all() and (up + down <= m * ROUNDING).all()
     if not (len(m) and (m > 0).all() and fits):
@@ -151,48 +163,46 @@ def mean_difference(
         variance = (more + less - change**2).clip(0) / m
         return float(change.mean()), float(variance.sum()) / len(m) ** 2
 
-    low, high = _score_bounds(float(((up - down) / m).mean()), at, q, lowest=-1.0)
-    return Interval(low if (down < m).any() else -1.0, high if (up < m).any() else 1.0)
+    if not ((up if upper else down) < m).any():
+        return 1.0 if upper else -1.0
+    observed = float(((up - down) / m).mean())
+    return _score_bound(observed, at, q, sign=-1 if upper else 1, edge=1.0 if upper else -1.0)
 
 
-def _score_bounds(
+def _score_bound(
     observed: float,
     at: Callable[[float], tuple[float, float]],
     q: float | None,
     *,
-    lowest: float,
-) -> tuple[float, float]:
-    """Return the figures that are `q` standard errors below and above what was observed.
+    sign: int,
+    edge: float,
+) -> float:
+    """Return the figure that is `q` standard errors below or above what was observed.
 
     Args:
         observed: the figure.
         at: returns the figure and its variance where the most likely shares are pulled down by a
             number (a Lagrange multiplier; negative pulls up).
         q: the quantile; None for 95 % of the normal law.
-        lowest: the least that the figure can be; the most is 1.
+        sign: 1 for the figure below, -1 for the one above.
+        edge: the farthest that the figure can be on that side.
     """
     from scipy.optimize import brentq
 
     q = quantile() if q is None else q
 
-    def excess(place: float) -> float:
-        figure, variance = at(math.sinh(place))
+    def beyond(step: float) -> float:
+        figure, variance = at(math.sinh(sign * step))
         distance = abs(observed - figure)
         if variance <= 0:
-            return math.inf if distance > 0 else -q
-        return distance / math.sqrt(variance) - q
+            return LARGE if distance > 0 else -q
+        return min(distance / math.sqrt(variance) - q, LARGE)
 
-    def bound(sign: int, edge: float) -> float:
-        def beyond(step: float) -> float:
-            return min(excess(sign * step), LARGE)
-
-        # The score grows with the pull; it starts below 0, since nothing is far from itself.
-        far = next((step for step in range(1, FARTHEST) if beyond(step) > 0), None)
-        if far is None:
-            return edge
-        return at(math.sinh(sign * float(brentq(beyond, 0.0, far))))[0]
-
-    return bound(1, lowest), bound(-1, 1.0)
+    # The score grows with the pull; it starts below 0, since nothing is far from itself.
+    far = next((step for step in range(1, FARTHEST) if beyond(step) > 0), None)
+    if far is None:
+        return edge
+    return at(math.sinh(sign * float(brentq(beyond, 0.0, far))))[0]
 
 
 def _pulled_shares(pull: float, x: Floats, m: Floats) -> Floats:

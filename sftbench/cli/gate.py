@@ -1,0 +1,307 @@
+"""`sftbench gate`: does a candidate lose knowledge that the baseline keeps? Exit code 0, 1 or 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sftbench.analysis.gate import Terms
+    from sftbench.gate.plan import Sight
+
+app = typer.Typer(
+    help="Hold a fine-tune recipe to a baseline: is it no worse by more than a margin?",
+    invoke_without_command=True,
+)
+
+MARGIN, ALPHA = 0.02, 0.05
+
+Results = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Results of the candidate, one for each run (repeatable): a folder of compare or "
+        "check, FOLDER:VARIANT, or of lm_eval --log_samples."
+    ),
+]
+Base = Annotated[
+    str | None, typer.Option(help="The base's own lm-eval outputs, where no comparison tells them.")
+]
+Margin = Annotated[
+    str | None, typer.Option(help="Loss that does not matter: 2pp or 0.02 (default 2pp).")
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="One-sided error of a pass at the margin (default 0.05).")
+]
+Primary = Annotated[
+    list[str] | None,
+    typer.Option(help="Endpoint that decides (repeatable; default retention:in)."),
+]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="Runs that a candidate must come with (default 1).")
+]
+
+
+@app.callback()
+def gate(
+    context: typer.Context,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="A file of `gate init`, or results as for --candidate (repeatable)."),
+    ] = None,
+    candidate: Results = None,
+    base: Base = None,
+    margin: Margin = None,
+    alpha: Alpha = None,
+    primary: Primary = None,
+    seeds: Seeds = None,
+    on_inconclusive: Annotated[
+        Literal["report", "pass", "fail"],
+        typer.Option(help="Exit code of an inconclusive verdict: 3, 0 or 1."),
+    ] = "report",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="JUnit XML file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Markdown file, for a pull request.")
+    ] = None,
+) -> None:
+    """Hold a candidate to a baseline. Exit code: 0 passes, 1 inferior, 3 inconclusive, 2 misuse."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from sftbench.common.errors import SftbenchError
+    from sftbench.gate.baseline import Baseline
+    from sftbench.gate.judge import judge
+    from sftbench.gate.read import read_baseline_or_side, read_side
+    from sftbench.report.gate_terminal import print_gate
+
+    if not baseline or not candidate:
+        raise SftbenchError(
+            f"the gate needs --{'candidate' if baseline else 'baseline'}",
+            remedy="sftbench gate --baseline FILE --candidate RESULT; a baseline is made by "
+            "`sftbench gate init RESULT ... -o FILE`.",
+        )
+    outputs = [path for path in (output, junit, markdown) if path is not None]
+    _require_writable(outputs)
+    read = read_baseline_or_side(baseline, base)
+    side = read.side if isinstance(read, Baseline) else read
+    declared = read.terms if isinstance(read, Baseline) else None
+    terms, notes = _terms(declared, margin, alpha, primary, seeds)
+    result = judge(side, read_side(candidate, base), terms, on_inconclusive)
+    result = result.model_copy(update={"notes": (*notes, *result.notes)})
+    print_gate(Console(), result)
+    _write(result, output, junit, markdown)
+    raise typer.Exit(result.exit_code)
+
+
+def _require_writable(paths: list[Path]) -> None:
+    from sftbench.common.errors import SftbenchError
+
+    for path in paths:
+        if path.is_dir():
+            raise SftbenchError("is a folder, and a file is to be written", where=path)
+
+
+def _write(result: object, output: Path | None, junit: Path | None, markdown: Path | None) -> None:
+    """Write the result in the forms asked for; files of an earlier run are replaced."""
+    from sftbench.analysis.gate import GateResult
+    from sftbench.common.files import atomic_file, write_json
+    from sftbench.report import gate_junit, gate_markdown
+
+    assert isinstance(result, GateResult)
+    if output is not None:
+        write_json(output, result.model_dump(mode="json"))
+    for path, text in ((junit, gate_junit.junit), (markdown, gate_markdown.markdown)):
+        if path is not None:
+            with atomic_file(path) as temporary:
+                temporary.write_text(text(result), encoding="utf-8")
+
+
+def _terms(
+    declared: Terms | None,
+    margin: str | None,
+    alpha: float | None,
+    primary: list[str] | None,
+    seeds: int | None,
+) -> tuple[Terms, list[str]]:
+    """Return the terms: the command line's, else the baseline's, else the defaults; and notes."""
+    from sftbench.analysis.gate import Terms
+    from sftbench.gate.endpoints import DEFAULT, parse_endpoint
+
+    said = {
+        "margin": None if margin is None else parse_margin(margin),
+        "alpha": None if alpha is None else _alpha(alpha),
+        "primary": tuple(parse_endpoint(one).name for one in primary) if primary else None,
+        "seeds": seeds,
+    }
+    defaults = (
+        {"margin": MARGIN, "alpha": ALPHA, "primary": (DEFAULT,), "seeds": 1}
+        if declared is None
+        else declared.model_dump()
+    )
+    chosen = {name: defaults[name] if said[name] is None else said[name] for name in defaults}
+    notes = [
+        f"The baseline declares {name} {_shown(defaults[name])}; "
+        f"{_shown(chosen[name])} is used, as the command line says."
+        for name in defaults
+        if declared is not None and chosen[name] != defaults[name]
+    ]
+    return Terms.model_validate(chosen), notes
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+
+
+def parse_margin(text: str) -> float:
+    """Return a margin as a fraction: "2pp" (percentage points) or "0.02".
+
+    Raises:
+        SftbenchError: it is neither, or not between 0 and 100 points.
+    """
+    from sftbench.common.errors import SftbenchError
+
+    number = text.strip().removesuffix("pp")
+    try:
+        value = float(number) / (100 if number != text.strip() else 1)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise SftbenchError(
+            f"a margin of {text!r} is none",
+            where="--margin",
+            remedy="Name percentage points above 0 and below 100, such as 2pp, or a fraction, "
+            "such as 0.02.",
+        )
+    return value
+
+
+def _alpha(value: float) -> float:
+    from sftbench.common.errors import SftbenchError
+
+    if not 0 < value < 0.5:
+        raise SftbenchError(
+            f"an alpha of {value:g} is none",
+            where="--alpha",
+            remedy="Name a probability above 0 and below 0.5, such as 0.05.",
+        )
+    return value
+
+
+@app.command()
+def init(
+    results: Annotated[
+        list[str], typer.Argument(help="Results of the accepted runs, one for each seed.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Baseline file (.parquet).")],
+    base: Base = None,
+    margin: Margin = None,
+    alpha: Alpha = None,
+    primary: Primary = None,
+    seeds: Seeds = None,
+) -> None:
+    """Make a baseline of accepted runs, and say what true loss a gate on it can see."""
+    from rich.console import Console
+
+    from sftbench.common.files import require_free_file
+    from sftbench.gate.baseline import write_baseline
+    from sftbench.gate.plan import sights_of
+    from sftbench.gate.read import read_side
+
+    require_free_file(output)
+    terms, _ = _terms(None, margin, alpha, primary, seeds)
+    side = read_side(results, base)
+    sights = sights_of(side, terms)
+    write_baseline(output, side, terms)
+    console = Console()
+    console.print(
+        f"{output}: {len(side.runs)} runs, {side.facts.height:,} facts "
+        f"({output.stat().st_size / 1024:.0f} KiB)",
+        highlight=False,
+        markup=False,
+    )
+    for one in sights:
+        _print_sight(console, one, terms)
+    if len(side.runs) == 1:
+        console.print(
+            "One run: nothing shows how much runs of this recipe vary. Three seeds are better.",
+            style="yellow",
+            highlight=False,
+        )
+
+
+@app.command()
+def power(
+    baseline: Annotated[
+        Path | None, typer.Option(help="A file of `gate init`; else --facts and --discordance.")
+    ] = None,
+    facts: Annotated[
+        int | None, typer.Option(min=2, help="Facts that the endpoint rests on.")
+    ] = None,
+    levels: Annotated[int, typer.Option(min=1, max=5, help="Levels that are averaged.")] = 4,
+    discordance: Annotated[
+        float | None,
+        typer.Option(help="Share of facts that two runs answer differently (default 0.15)."),
+    ] = None,
+    between: Annotated[
+        float, typer.Option(min=0, help="Standard deviation between runs, a fraction.")
+    ] = 0.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each side, without --baseline.")] = 1,
+    margin: Margin = None,
+    alpha: Alpha = None,
+    primary: Primary = None,
+    seeds: Seeds = None,
+) -> None:
+    """Plan a gate: the chance of each verdict, and the facts that a margin takes."""
+    from rich.console import Console
+
+    from sftbench.analysis.power import Planned
+    from sftbench.common.errors import SftbenchError
+    from sftbench.gate.baseline import read_baseline
+    from sftbench.gate.plan import sight, sights_of
+
+    if discordance is not None and not 0 < discordance <= 1:
+        raise SftbenchError(
+            f"a discordance of {discordance:g} is none",
+            where="--discordance",
+            remedy="Name the share of facts that two runs of one recipe answer differently, above "
+            "0 and at most 1. Two runs that never differ are one run.",
+        )
+    if (baseline is None) == (facts is None):
+        raise SftbenchError(
+            "power needs either --baseline or --facts",
+            remedy="sftbench gate power --facts 1000 --discordance 0.15 --margin 2pp",
+        )
+    if baseline is not None:
+        read = read_baseline(baseline)
+        terms, _ = _terms(read.terms, margin, alpha, primary, seeds)
+        sights = sights_of(read.side, terms, discordance)
+    else:
+        assert facts is not None
+        terms, _ = _terms(None, margin, alpha, primary, seeds)
+        planned = Planned(
+            sizes=(facts / levels,) * levels,
+            discordance=discordance or 0.15,
+            between=between,
+            baseline_runs=runs,
+            candidate_runs=runs,
+        )
+        said = "as you say" if discordance else "assumed"
+        sights = [sight(", ".join(terms.primary), planned, said, terms)]
+    for one in sights:
+        _print_sight(Console(), one, terms)
+
+
+def _print_sight(console: Console, one: Sight, terms: Terms) -> None:
+    from sftbench.report.gate_power import losses_table, planned_sentence, seen_sentences
+
+    console.print(losses_table(one.name, one.losses, terms.margin))
+    console.print(
+        planned_sentence(one.planned, one.assumed), highlight=False, markup=False, style="dim"
+    )
+    for line in seen_sentences(one.planned, one.seen, one.needed, terms.margin):
+        console.print(line, highlight=False, markup=False)
