@@ -14,6 +14,7 @@ from sftbench.cli.compare import compare
 from sftbench.cli.demo import demo
 from sftbench.cli.facts import app as facts
 from sftbench.cli.finetune import finetune
+from sftbench.cli.gate import app as gate
 from sftbench.cli.lab import app as lab
 from sftbench.cli.lm_eval import CONTEXT_SETTINGS, lm_eval, tasks_path
 from sftbench.cli.mastery import mastery
@@ -51,6 +52,7 @@ app.command()(check)
 app.command()(pair)
 app.command()(seeds)
 app.command()(rescore)
+app.add_typer(gate, name="gate")
 app.add_typer(card, name="card")
 app.command("lm-eval", context_settings=CONTEXT_SETTINGS)(lm_eval)
 app.command("tasks-path")(tasks_path)

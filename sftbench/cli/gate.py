@@ -18,8 +18,6 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
-MARGIN, ALPHA = 0.02, 0.05
-
 Results = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,6 +75,7 @@ def gate(
     from sftbench.gate.baseline import Baseline
     from sftbench.gate.judge import judge
     from sftbench.gate.read import read_baseline_or_side, read_side
+    from sftbench.gate.terms import chosen_terms
     from sftbench.report.gate_terminal import print_gate
 
     if not baseline or not candidate:
@@ -90,7 +89,7 @@ def gate(
     read = read_baseline_or_side(baseline, base)
     side = read.side if isinstance(read, Baseline) else read
     declared = read.terms if isinstance(read, Baseline) else None
-    terms, notes = _terms(declared, margin, alpha, primary, seeds)
+    terms, notes = chosen_terms(declared, margin=margin, alpha=alpha, primary=primary, seeds=seeds)
     result = judge(side, read_side(candidate, base), terms, on_inconclusive)
     result = result.model_copy(update={"notes": (*notes, *result.notes)})
     print_gate(Console(), result)
@@ -121,77 +120,6 @@ def _write(result: object, output: Path | None, junit: Path | None, markdown: Pa
                 temporary.write_text(text(result), encoding="utf-8")
 
 
-def _terms(
-    declared: Terms | None,
-    margin: str | None,
-    alpha: float | None,
-    primary: list[str] | None,
-    seeds: int | None,
-) -> tuple[Terms, list[str]]:
-    """Return the terms: the command line's, else the baseline's, else the defaults; and notes."""
-    from sftbench.analysis.gate import Terms
-    from sftbench.gate.endpoints import DEFAULT, parse_endpoint
-
-    said = {
-        "margin": None if margin is None else parse_margin(margin),
-        "alpha": None if alpha is None else _alpha(alpha),
-        "primary": tuple(parse_endpoint(one).name for one in primary) if primary else None,
-        "seeds": seeds,
-    }
-    defaults = (
-        {"margin": MARGIN, "alpha": ALPHA, "primary": (DEFAULT,), "seeds": 1}
-        if declared is None
-        else declared.model_dump()
-    )
-    chosen = {name: defaults[name] if said[name] is None else said[name] for name in defaults}
-    notes = [
-        f"The baseline declares {name} {_shown(defaults[name])}; "
-        f"{_shown(chosen[name])} is used, as the command line says."
-        for name in defaults
-        if declared is not None and chosen[name] != defaults[name]
-    ]
-    return Terms.model_validate(chosen), notes
-
-
-def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
-
-
-def parse_margin(text: str) -> float:
-    """Return a margin as a fraction: "2pp" (percentage points) or "0.02".
-
-    Raises:
-        SftbenchError: it is neither, or not between 0 and 100 points.
-    """
-    from sftbench.common.errors import SftbenchError
-
-    number = text.strip().removesuffix("pp")
-    try:
-        value = float(number) / (100 if number != text.strip() else 1)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise SftbenchError(
-            f"a margin of {text!r} is none",
-            where="--margin",
-            remedy="Name percentage points above 0 and below 100, such as 2pp, or a fraction, "
-            "such as 0.02.",
-        )
-    return value
-
-
-def _alpha(value: float) -> float:
-    from sftbench.common.errors import SftbenchError
-
-    if not 0 < value < 0.5:
-        raise SftbenchError(
-            f"an alpha of {value:g} is none",
-            where="--alpha",
-            remedy="Name a probability above 0 and below 0.5, such as 0.05.",
-        )
-    return value
-
-
 @app.command()
 def init(
     results: Annotated[
@@ -211,9 +139,10 @@ def init(
     from sftbench.gate.baseline import write_baseline
     from sftbench.gate.plan import sights_of
     from sftbench.gate.read import read_side
+    from sftbench.gate.terms import chosen_terms
 
     require_free_file(output)
-    terms, _ = _terms(None, margin, alpha, primary, seeds)
+    terms, _ = chosen_terms(None, margin=margin, alpha=alpha, primary=primary, seeds=seeds)
     side = read_side(results, base)
     sights = sights_of(side, terms)
     write_baseline(output, side, terms)
@@ -263,6 +192,7 @@ def power(
     from sftbench.common.errors import SftbenchError
     from sftbench.gate.baseline import read_baseline
     from sftbench.gate.plan import sight, sights_of
+    from sftbench.gate.terms import chosen_terms
 
     if discordance is not None and not 0 < discordance <= 1:
         raise SftbenchError(
@@ -278,11 +208,13 @@ def power(
         )
     if baseline is not None:
         read = read_baseline(baseline)
-        terms, _ = _terms(read.terms, margin, alpha, primary, seeds)
+        terms, _ = chosen_terms(
+            read.terms, margin=margin, alpha=alpha, primary=primary, seeds=seeds
+        )
         sights = sights_of(read.side, terms, discordance)
     else:
         assert facts is not None
-        terms, _ = _terms(None, margin, alpha, primary, seeds)
+        terms, _ = chosen_terms(None, margin=margin, alpha=alpha, primary=primary, seeds=seeds)
         planned = Planned(
             sizes=(facts / levels,) * levels,
             discordance=discordance or 0.15,

@@ -14,6 +14,7 @@ from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MasteryCard
+from sftbench.scoring.balance import in_turn
 
 Part = Literal["all", "validation", "scored"]
 """All facts; those that a restore is chosen on; the others."""
@@ -42,9 +43,8 @@ def select(
 ) -> Selection:
     """Return the facts to ask.
 
-    With a limit, each (level, domain) gives one fact in turn, in the order of fact_id, which is
-    a hash: a larger limit extends a smaller one, and a cell that runs short leaves its turns to
-    the others. Validation and scored facts are parts of those.
+    With a limit, they are balanced over level and domain (`scoring.balance.in_turn`), and a larger
+    limit extends a smaller one. Validation and scored facts are parts of those.
 
     Raises:
         SftbenchError: there is no fact to ask.
@@ -59,7 +59,7 @@ def select(
             where=card.path,
             remedy="Make a card that covers them with `sftbench mastery`.",
         )
-    kept = levelled if limit is None else _balanced(levelled, limit)
+    kept = levelled if limit is None else in_turn(levelled).head(limit).sort("fact_id")
     if part != "all":
         chosen = _validation(kept)
         kept = kept.filter(pl.col("fact_id").is_in(chosen) == (part == "validation"))
@@ -84,9 +84,3 @@ def _validation(rows: pl.DataFrame) -> list[str]:
                 found += facts
                 room -= len(facts)
     return found
-
-
-def _balanced(rows: pl.DataFrame, limit: int) -> pl.DataFrame:
-    turn = pl.int_range(pl.len()).over("level", "domain")
-    chosen = rows.with_columns(turn=turn).sort("turn", "level", "domain").head(limit)
-    return chosen.drop("turn").sort("fact_id")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sftbench.checkpoints.lazy import Weights
 from sftbench.common.digests import software_versions
@@ -67,6 +67,9 @@ class TransformersEngine:
         device: such as "cpu" or "cuda"; None takes a GPU when there is one.
     """
 
+    tokenizer: Any
+    model: Any
+
     def __init__(
         self,
         path: Path,
@@ -85,19 +88,43 @@ class TransformersEngine:
             raise SftbenchError(
                 f"the dtype {dtype!r} is not known", remedy=f"Use one of {', '.join(DTYPES)}."
             )
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), local_files_only=True
+        )
+        model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        use_decode_attention(model)
+        self._hold(model, tokenizer, dtype, batch_size, sample_rows)
+
+    @classmethod
+    def around(cls, model: Any, tokenizer: Any, *, batch_size: int = 16) -> Self:
+        """Return an engine that asks a model in memory, where it is and as it is.
+
+        Its mode, attention and configuration are left alone: the caller sees to eval mode.
+
+        Args:
+            model: a transformers causal language model; whole, on one device.
+            tokenizer: as `AutoTokenizer` returns it.
+            batch_size: prompts in one batch.
+        """
+        engine = cls.__new__(cls)
+        dtype = str(model.dtype).removeprefix("torch.")
+        engine._hold(model, tokenizer, dtype, batch_size, sample_rows=batch_size)
+        return engine
+
+    def _hold(
+        self, model: Any, tokenizer: Any, dtype: str, batch_size: int, sample_rows: int
+    ) -> None:
+        """Take a model that is ready to be asked."""
         self._dtype = dtype
         self._batch = Room(batch_size)
         self._sample = Room(sample_rows)
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), local_files_only=True
-        )
-        self.model.eval().to(self._device)
-        use_decode_attention(self.model)
-        self._codec = Codec(self.tokenizer)
-        end_ids = self._codec.end_ids(self.model.generation_config)
-        self._decoder = Decoder(self.model, self._codec.texts, end_ids, self._codec.pad_id())
+        self._device: torch.device = model.device
+        self.tokenizer = tokenizer
+        self.model = model
+        self._codec = Codec(tokenizer)
+        end_ids = self._codec.end_ids(model.generation_config)
+        self._decoder = Decoder(model, self._codec.texts, end_ids, self._codec.pad_id())
         self._forecasts: Forecasts | None = None
 
     @property

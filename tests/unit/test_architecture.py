@@ -18,12 +18,15 @@ ALL = {
     "compare",
     "engines",
     "facts",
+    "gate",
     "harness",
     "lab",
     "mastery",
     "recipes",
     "report",
     "scoring",
+    "testing",
+    "watch",
 }
 ALLOWED = {
     "common": set(),
@@ -46,7 +49,10 @@ ALLOWED = {
         "analysis",
         "lab",
     },
-    "compare": ALL - {"cli"},
+    "compare": ALL - {"cli", "gate", "testing", "watch"},
+    "testing": ALL - {"cli", "watch", "lab"},
+    "gate": {"common", "facts", "checkpoints", "analysis", "scoring", "compare"},
+    "watch": {"common", "facts", "engines", "checkpoints", "mastery", "scoring", "analysis"},
     "cli": ALL,
 }
 

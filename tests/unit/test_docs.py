@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(sftbench.__file__).resolve().parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-COMMAND = re.compile(r"\bsftbench ([a-z][a-z-]+)(?: ([a-z][a-z-]+))?")
+COMMAND = re.compile(r"(?<!from )\bsftbench ([a-z][a-z-]+)(?: ([a-z][a-z-]+))?")
 
 
 def commands() -> dict[str, set[str]]:

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from sftbench.analysis.exact import holm
 from sftbench.analysis.gate import Terms
 from sftbench.cli.app import app
-from sftbench.cli.gate import parse_margin
 from sftbench.common.errors import SftbenchError
 from sftbench.gate.baseline import BASELINE, read_baseline, write_baseline
 from sftbench.gate.endpoints import Endpoint, all_endpoints, parse_endpoint
@@ -29,6 +28,7 @@ from sftbench.gate.judge import judge
 from sftbench.gate.plan import sights_of
 from sftbench.gate.read import read_side
 from sftbench.gate.sides import joined
+from sftbench.gate.terms import parse_margin
 from sftbench.report.gate_junit import clean, junit
 from sftbench.report.gate_markdown import markdown, plain
 from sftbench.report.gate_terminal import print_gate
