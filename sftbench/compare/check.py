@@ -15,7 +15,8 @@ from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json, require_free, write_json
 from sftbench.compare.bench import Bench
 from sftbench.compare.budget import PROBES, Speed, Variants, duration_text, measure
-from sftbench.compare.check_request import CARD, COMPARISON, NOTES, CheckRequest
+from sftbench.compare.check_request import CARD, NOTES, CheckRequest
+from sftbench.compare.finished import COMPARISON
 from sftbench.compare.levels import find_facts, level_within
 from sftbench.compare.next_steps import compare_command, next_steps
 from sftbench.compare.plan import make_plan

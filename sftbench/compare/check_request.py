@@ -13,7 +13,6 @@ from sftbench.facts.prompts import PROMPTS, Prompt
 
 NOTES = "check.json"
 CARD = "card.parquet"
-COMPARISON = "compare"
 
 
 @dataclass(frozen=True)

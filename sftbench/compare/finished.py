@@ -19,6 +19,9 @@ from sftbench.scoring.answers import ANSWERS
 if TYPE_CHECKING:
     import polars as pl
 
+COMPARISON = "compare"
+"""In the folder of a check: its comparison."""
+
 
 @dataclass(frozen=True)
 class Finished:

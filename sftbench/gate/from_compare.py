@@ -13,7 +13,7 @@ from sftbench.checkpoints.rules import Restored
 from sftbench.checkpoints.variants import Tuned
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.across import ENGINE_NAMES, SAMPLING, SOFTWARE, Named, find_variant
-from sftbench.compare.check_request import COMPARISON
+from sftbench.compare.finished import COMPARISON
 from sftbench.compare.result import SUMMARY
 from sftbench.gate.sides import FACT_COLUMNS, Run, Side, fact_identity
 from sftbench.scoring.suite import SUITE
