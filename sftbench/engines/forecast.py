@@ -17,57 +17,26 @@ docs/mastery.md). A path that states an answer in another spelling counts as one
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sftbench.engines.forest import Forest, Node
+from sftbench.engines.passed import Path, chance_of, share_rests, turns_of, worth_reading
 from sftbench.engines.sampling import draw, uniforms
 
 if TYPE_CHECKING:
     import torch
 
-    from sftbench.engines.protocol import Asked, Finish, Sampling
+    from sftbench.engines.protocol import Asked, Sampling
     from sftbench.engines.tokens import Codec
-
-WORTH_READING = 5e-3
-"""Probability of going to a first token anywhere along a path from which on r is read for it. For
-less, it is the mean of what other paths of the fact showed; one of them is always read."""
 
 AT_ONCE = 48
 """Most nodes of a row whose logits are held at once when answers are read to their ends."""
 
-DRIFT = 1.2
-"""Tokens beyond those followed pass an answer so many times as often as the late ones that were:
-with 8 to 16 tokens followed, what SmolLM2's paths of 32 tokens showed (docs/mastery.md)."""
-
 LEAVES_OUT = -1e30
 
 Ids = tuple[int, ...]
-
-
-@dataclass
-class _Path:
-    """A completion that avoids the answers.
-
-    Attributes:
-        row: its fact's place in the batch.
-        prompt: its prompt's place.
-        places: numbers of the nodes whose next token is step 0, 1 ...
-        ids: the tokens drawn.
-        passed: for each step the probability of each first token of an answer.
-        finish: why it ended; "length" if it was followed to the end.
-        rest: r of each first token of an answer.
-    """
-
-    row: int
-    prompt: int
-    places: list[int]
-    ids: list[int] = field(default_factory=list)
-    passed: list[list[float]] = field(default_factory=list)
-    finish: Finish = "length"
-    rest: dict[int, float] = field(default_factory=dict)
 
 
 class _Rest(NamedTuple):
@@ -80,7 +49,7 @@ class _Rest(NamedTuple):
         spelled: the answers that begin with it.
     """
 
-    path: _Path
+    path: Path
     first: int
     turn: int
     spelled: list[Ids]
@@ -130,7 +99,7 @@ class Forecasts:
         with torch.inference_mode():
             forest, tips, logits = self._read_prompts(batch)
             paths = [
-                _Path(row, prompt, [tips[row][prompt]])
+                Path(row, prompt, [tips[row][prompt]])
                 for row, asked in enumerate(batch)
                 for prompt, seeds in enumerate(asked.seeds)
                 for _ in seeds
@@ -142,7 +111,7 @@ class Forecasts:
         for path in paths:
             # An answer that begins at the last token cannot end, unless it is that long.
             shortest = min(map(len, answers[path.row].spelled), default=1)
-            chance = _chance(path, how.max_new_tokens - shortest + 1)
+            chance = chance_of(path, how.max_new_tokens - shortest + 1)
             chances[path.row][path.prompt].append(chance)
         return chances
 
@@ -199,7 +168,7 @@ class Forecasts:
         batch: Sequence[Asked],
         answers: Sequence[_Answers],
         forest: Forest,
-        paths: Sequence[_Path],
+        paths: Sequence[Path],
         logits: torch.Tensor,
         how: Sampling,
         looked: int,
@@ -226,7 +195,7 @@ class Forecasts:
     def _note(
         self,
         batch: Sequence[Asked],
-        paths: Sequence[_Path],
+        paths: Sequence[Path],
         live: Sequence[int],
         tokens: Sequence[int],
     ) -> list[int]:
@@ -246,7 +215,7 @@ class Forecasts:
                 paths[number].finish = "found"
         return [number for number in going if paths[number].finish == "length"]
 
-    def _step(self, forest: Forest, live: Sequence[_Path]) -> list[torch.Tensor]:
+    def _step(self, forest: Forest, live: Sequence[Path]) -> list[torch.Tensor]:
         """Read the last token of each path; return the logits after it."""
         nodes: list[list[Node]] = [[] for _ in range(forest.rows)]
         for path in live:
@@ -264,14 +233,14 @@ class Forecasts:
         batch: Sequence[Asked],
         answers: Sequence[_Answers],
         forest: Forest,
-        paths: Sequence[_Path],
+        paths: Sequence[Path],
         how: Sampling,
     ) -> None:
         """Read the rest of the answers that each path passed, at one turn for each first token."""
         seeds = [seed for asked in batch for own in asked.seeds for seed in own]
         rests: list[list[_Rest]] = [[] for _ in batch]
-        turns = [_turns(path, seed) for path, seed in zip(paths, seeds, strict=True)]
-        chosen = _worth_reading(paths, turns)
+        turns = [turns_of(path, seed) for path, seed in zip(paths, seeds, strict=True)]
+        chosen = worth_reading(paths, turns)
         for number, first in chosen:
             path, known = paths[number], answers[paths[number].row]
             spelled = [ids for ids in known.spelled if ids[0] == known.firsts[first]]
@@ -281,7 +250,7 @@ class Forecasts:
             now = [_first_of(row) for row in rests]
             self._read_some(batch, forest, now, how)
             rests = [row[len(taken) :] for row, taken in zip(rests, now, strict=True)]
-        _share_rests(paths, turns)
+        share_rests(paths, turns)
 
     def _read_some(
         self,
@@ -333,82 +302,6 @@ def _first_of(rests: Sequence[_Rest]) -> Sequence[_Rest]:
         if number and total > AT_ONCE:
             return rests[:number]
     return rests
-
-
-class _Turn(NamedTuple):
-    """A step at which a path passed a first token, and the probability of going there at all."""
-
-    step: int
-    weight: float
-
-
-def _turns(path: _Path, seed: int) -> list[_Turn]:
-    """Return for each first token the step to look at, drawn by its weight."""
-    import numpy as np
-
-    passed = np.array(path.passed)
-    there = np.concatenate([[1.0], np.cumprod(1 - passed.sum(axis=1))[:-1].clip(min=0)])
-    weights: Any = np.cumsum(there[:, None] * passed, axis=0)
-    # Another key than that of the path's own draws, whose uniforms are used up.
-    uniform: Any = np.random.Generator(np.random.Philox(key=[seed, 1])).random(passed.shape[1])
-    last = len(passed) - 1
-    return [
-        _Turn(
-            min(int(np.searchsorted(weights[:, first], uniform[first] * total, "right")), last),
-            float(total),
-        )
-        for first, total in enumerate(weights[-1].tolist())
-    ]
-
-
-def _worth_reading(
-    paths: Sequence[_Path], turns: Sequence[Sequence[_Turn]]
-) -> list[tuple[int, int]]:
-    """Return (path, first token) of what is read: all that weigh, and each fact's heaviest."""
-    heaviest: dict[tuple[int, int], int] = {}
-    chosen = set()
-    for number, (path, own) in enumerate(zip(paths, turns, strict=True)):
-        for first, turn in enumerate(own):
-            best = heaviest.setdefault((path.row, first), number)
-            if turn.weight > turns[best][first].weight:
-                heaviest[path.row, first] = number
-            if turn.weight >= WORTH_READING:
-                chosen.add((number, first))
-    chosen |= {(number, first) for (_, first), number in heaviest.items()}
-    return sorted(chosen)
-
-
-def _share_rests(paths: Sequence[_Path], turns: Sequence[Sequence[_Turn]]) -> None:
-    """Give r, by its weighted mean over the paths of a fact, to those where it was not read."""
-    sums: dict[tuple[int, int], tuple[float, float]] = {}
-    for path, own in zip(paths, turns, strict=True):
-        for first, rest in path.rest.items():
-            total, weight = sums.get((path.row, first), (0.0, 0.0))
-            heavy = max(own[first].weight, 1e-30)
-            sums[path.row, first] = (total + heavy * rest, weight + heavy)
-    for path, own in zip(paths, turns, strict=True):
-        for first in range(len(own)):
-            if first not in path.rest:
-                total, weight = sums[path.row, first]
-                path.rest[first] = total / weight
-
-
-def _chance(path: _Path, longest: int) -> float:
-    """Return the chance that a completion of at most `longest` tokens states an answer."""
-    if path.finish == "found":
-        return 1.0
-    passed_by = path.passed[: max(longest, 0)]
-    if not passed_by:
-        return 0.0
-    hazards = [
-        min(1.0, sum(g * path.rest[first] for first, g in enumerate(passed)))
-        for passed in passed_by
-    ]
-    kept = math.prod(1 - hazard for hazard in hazards)
-    if path.finish == "length":
-        late = hazards[len(hazards) // 2 :]
-        kept *= (1 - sum(late) / len(late)) ** (DRIFT * max(0, longest - len(hazards)))
-    return 1 - kept
 
 
 def together(asked: Sequence[Asked], most: int) -> Iterator[list[Asked]]:
