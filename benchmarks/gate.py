@@ -64,10 +64,20 @@ class World:
         return Planned(
             sizes=(self.facts / self.levels,) * self.levels,
             discordance=DISCORDANCE,
+            deff=1.0 if self.clusters is None else self._deff,
             between=shown if max(self.runs) > 1 else 0.0,
             baseline_runs=self.runs[0],
             candidate_runs=self.runs[1],
         )
+
+    @property
+    def _deff(self) -> float:
+        """The design effect as two runs of one recipe show it, the mean of 50 pairs."""
+        rng = np.random.default_rng(1)
+        design = design_of(self.facts, self.levels, self.clusters)
+        right = share_for(DISCORDANCE)
+        pairs = (drawn(rng, design, 2, right, together=self.together) for _ in range(50))
+        return float(np.mean([design.spread(after - before).deff for before, after in pairs]))
 
 
 WORLDS = (

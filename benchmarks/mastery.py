@@ -1,13 +1,15 @@
 """Estimators of mastery beside the sampled card's own re-run: agreement, bias, cost.
 
-    python benchmarks/mastery.py --facts entityquestions.parquet -o out/bench/mastery.json
+    python benchmarks/mastery.py --facts entityquestions.parquet geography -o out/bench/mastery.json
     python benchmarks/mastery.py --facts entityquestions.parquet --cost 96
     python benchmarks/mastery.py --facts entityquestions.parquet --draw ids.json
+    python benchmarks/mastery.py --facts geography --draw ids.json --card card.parquet
 
 The yardstick (data/mastery_yardstick.parquet) holds 20 draws of each template of some facts: the
 sampled card is made of the first ten, its re-run of the others. An estimator is held against both.
 Sampling that stops and sampling with fewer draws are taken from the same draws; likelihood is run.
-`--draw` adds facts to the yardstick (half a minute each on two cores) and can be stopped.
+`--draw` adds facts to the yardstick (half a minute each on two cores) and can be stopped; with
+`--card` the hits of a sampled card are the first ten draws, and only the re-run is drawn.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ YARDSTICK = TableSpec(
     columns={
         "fact_id": pl.String,
         "relation": pl.String,
+        "dtype": pl.String,  # of the model that drew the first ten; the re-run is in float32
         "hits": pl.List(pl.List(pl.Boolean)),  # [templates][20 draws]
     },
     remedy="It lies beside benchmarks/mastery.py.",
@@ -57,41 +60,62 @@ YARDSTICK = TableSpec(
 
 
 class Row(NamedTuple):
-    """One estimator against the card and its re-run."""
+    """One estimator against the card and its re-run.
+
+    Attributes:
+        name: what it is.
+        kind: "sampled", "adaptive" or "likelihood".
+        against: beside the card.
+        other: beside its re-run.
+        cost: of a fact, that of 210 sampled completions being 1; None where it was not measured.
+        seconds: of one core for a fact; None where draws were taken from the yardstick.
+    """
 
     name: str
+    kind: str
     against: Agreement
     other: Agreement
-    seconds: float | None
+    cost: float | None
+    seconds: float | None = None
 
 
 def main() -> None:
     """Draw or measure, and print; with -o also write JSON."""
     args = _arguments()
-    facts = resolve_facts(args.facts)
+    tables = [resolve_facts(ref) for ref in args.facts]
     if args.draw is not None:
-        draw(args.model, facts, json.loads(args.draw.read_text()))
+        draw(args.model, tables[0], json.loads(args.draw.read_text()), args.card)
         return
     if args.cost:
-        print(cost(args.model, facts, args.cost, args.timed), flush=True)
+        print(cost(args.model, tables[0], args.cost, args.timed), flush=True)
         return
     ways = dict(list(likelihoods().items())[: None if args.all_ways else 1])
-    rows = list(measure(args.model, facts, args.relations, args.timed, ways))
+    rows = list(measure(args.model, Asked.of(args.model, tables, args.relations), args.timed, ways))
     show(rows)
     if args.output is not None:
         write_json(args.output, [as_json(row) for row in rows])
 
 
-def draw(model: str, facts: FactSet, ids: Sequence[str]) -> None:
-    """Add facts to the yardstick, one after the other."""
+def draw(model: str, facts: FactSet, ids: Sequence[str], card: Path | None) -> None:
+    """Add facts to the yardstick, one after the other; with a card, as its re-run."""
     there = _read(model)
     wanted = [fact_id for fact_id in ids if fact_id not in set(there["fact_id"])]
-    rows = facts.frame.filter(pl.col("fact_id").is_in(wanted)).to_dicts()
-    estimator = SampledEstimator(samples=2 * CARD)
+    by_id = {row["fact_id"]: row for row in facts.frame.to_dicts()}
+    rows = [by_id[fact_id] for fact_id in wanted]
+    if card is None:
+        first, estimator, dtype = {}, SampledEstimator(samples=2 * CARD), "float32"
+    else:
+        drawn, record = MASTERY.read(card)
+        first = dict(drawn.select("fact_id", "hits").iter_rows())
+        # The re-run is drawn in float32, whatever the card was: half precision is slow on a CPU.
+        estimator, dtype = SampledEstimator(samples=CARD, seed=1), record["engine"]["dtype"]
     found = estimator.estimate(_engine(model), rows, facts.templates)
     for number, (row, one) in enumerate(zip(rows, found, strict=True), start=1):
+        hits = one.hits
+        if card is not None:
+            hits = [[*old, *new] for old, new in zip(first[one.fact_id], hits, strict=True)]
         more = pl.DataFrame(
-            [(one.fact_id, row["relation"], one.hits)], schema=YARDSTICK.columns, orient="row"
+            [(one.fact_id, row["relation"], dtype, hits)], schema=YARDSTICK.columns, orient="row"
         )
         there = pl.concat([there, more])
         _write(model, there)
@@ -112,7 +136,6 @@ def _write(model: str, frame: pl.DataFrame) -> None:
     record = {
         "model_digest": checkpoint_digest(resolve(model)),
         "settings": SampledEstimator(samples=2 * CARD).settings(),
-        "dtype": "float32",
     }
     YARDSTICK.write(frame.sort("fact_id"), FILE, record)
 
@@ -121,44 +144,60 @@ def _engine(model: str) -> Any:
     return make_engine(resolve(model), EngineSettings("hf", "float32", 16, (("sample_rows", 420),)))
 
 
-def measure(
-    model: str,
-    facts: FactSet,
-    relations: Sequence[str] | None,
-    timed: int,
-    ways: Mapping[str, Estimator],
-) -> Iterator[Row]:
-    """Yield what each estimator gives on the yardstick's facts that are in the fact set."""
-    yard = _read(model).filter(pl.col("fact_id").is_in(facts.frame["fact_id"].to_list()))
-    if relations:
-        yard = yard.filter(pl.col("relation").is_in(relations))
-    rows = facts.frame.join(yard.select("fact_id", "hits"), on="fact_id").to_dicts()
+class Asked(NamedTuple):
+    """The yardstick's facts of some tables, each with its hits, and the templates of all."""
+
+    rows: list[dict[str, Any]]
+    templates: dict[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, model: str, tables: Sequence[FactSet], relations: Sequence[str] | None) -> Asked:
+        """Return the facts that are both in the yardstick and in a table (of these relations)."""
+        yard = _read(model).select("fact_id", "hits")
+        rows, templates = [], {}
+        for table in tables:
+            found = table.frame.join(yard, on="fact_id").to_dicts()
+            rows += [row for row in found if not relations or row["relation"] in relations]
+            templates |= dict(table.templates)
+        return cls(rows, templates)
+
+
+def measure(model: str, asked: Asked, timed: int, ways: Mapping[str, Estimator]) -> Iterator[Row]:
+    """Yield what each estimator gives on the facts asked."""
+    rows, templates = asked
     both = [_levels(_part(row, slice(0, CARD)) for row in rows)]
     both.append(_levels(_part(row, slice(CARD, 2 * CARD)) for row in rows))
-    yield Row("the card's own re-run", agreement(*both), agreement(*both[::-1]), None)
+    yield Row("the card's own re-run", "sampled", agreement(*both), agreement(*both[::-1]), 1.0)
     for draws in (1, 2, 5):
         # Of each half, judged by the other: a card that holds its own draws would agree with them.
         sides = [
             _levels(_part(row, slice(start, start + draws)) for row in rows) for start in (CARD, 0)
         ]
-        yield Row(
-            f"sampled, {draws} of {CARD} draws",
-            agreement(both[0], sides[0]),
-            agreement(both[1], sides[1]),
-            None,
-        )
+        found = [agreement(one, other) for one, other in zip(both, sides, strict=True)]
+        yield Row(f"sampled, {draws} of {CARD} draws", "sampled", *found, draws / CARD)
     for error in (0.2, 0.05, 0.01):
-        yield _adaptive(rows, facts.templates, both, error)
+        yield _adaptive(rows, templates, both, error)
     engine = _engine(model)
-    if timed:
-        chosen = rows[:: max(1, len(rows) // timed)][:timed]
-        seconds, _ = _timed(SampledEstimator(), engine, chosen, facts)
-        print(f"sampled: {seconds:.1f} s of one core for a fact ({len(chosen)} facts)", flush=True)
+    dear = _sampled_seconds(engine, rows, templates, timed) if timed else None
     for name, estimator in ways.items():
-        seconds, listed = _timed(estimator, engine, rows, facts)
-        found = {one.fact_id: one for one in listed}
-        levels = _levels(found[row["fact_id"]] for row in rows)
-        yield Row(name, agreement(both[0], levels), agreement(both[1], levels), seconds)
+        seconds, listed = _timed(estimator, engine, rows, templates)
+        by_id = {one.fact_id: one for one in listed}
+        levels = _levels(by_id[row["fact_id"]] for row in rows)
+        found = [agreement(one, levels) for one in both]
+        yield Row(name, "likelihood", *found, dear and seconds / dear, seconds)
+
+
+def _sampled_seconds(
+    engine: Any,
+    rows: Sequence[Mapping[str, Any]],
+    templates: Mapping[str, Sequence[str]],
+    timed: int,
+) -> float:
+    """Return seconds of one core for a fact by sampling, from so many of the facts."""
+    chosen = rows[:: max(1, len(rows) // timed)][:timed]
+    seconds, _ = _timed(SampledEstimator(), engine, chosen, templates)
+    print(f"sampled: {seconds:.1f} s of one core for a fact ({len(chosen)} facts)", flush=True)
+    return seconds
 
 
 def cost(model: str, facts: FactSet, count: int, drawn: int) -> str:
@@ -166,9 +205,10 @@ def cost(model: str, facts: FactSet, count: int, drawn: int) -> str:
     tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
     rows, engine = select(tested, count).to_dicts(), _engine(model)
     list(LikelihoodEstimator().estimate(engine, rows[:2], facts.templates))  # a start, not timed
-    cheap, found = _timed(LikelihoodEstimator(), engine, rows, facts)
+    cheap, found = _timed(LikelihoodEstimator(), engine, rows, facts.templates)
     read = [chance is not None for one in found for chance in one.chances or ()]
-    dear, _ = _timed(SampledEstimator(), engine, rows[:: -(-count // drawn)], facts)
+    chosen = rows[:: -(-count // drawn)]
+    dear, _ = _timed(SampledEstimator(), engine, chosen, facts.templates)
     return (
         f"likelihood {cheap:.2f} s of one core for a fact ({len(rows)} facts, "
         f"{sum(read) / len(read):.0%} of the templates), sampled {dear:.1f} s: {dear / cheap:.1f} "
@@ -177,11 +217,14 @@ def cost(model: str, facts: FactSet, count: int, drawn: int) -> str:
 
 
 def _timed(
-    estimator: Estimator, engine: Any, rows: Sequence[Mapping[str, Any]], facts: FactSet
+    estimator: Estimator,
+    engine: Any,
+    rows: Sequence[Mapping[str, Any]],
+    templates: Mapping[str, Sequence[str]],
 ) -> tuple[float, list[Measured]]:
     """Return seconds of processor time for a fact, and what was measured."""
     began = time.process_time()
-    found = list(estimator.estimate(engine, rows, facts.templates))
+    found = list(estimator.estimate(engine, rows, templates))
     return (time.process_time() - began) / len(rows), found
 
 
@@ -190,10 +233,8 @@ def likelihoods() -> dict[str, Estimator]:
     default = LikelihoodEstimator()
     return {
         "likelihood": default,
-        "likelihood, 6 tokens": replace(default, looked=6),
-        "likelihood, 16 tokens": replace(default, looked=16),
-        "likelihood, all templates": replace(default, gain=0.0),
-        "likelihood, all templates, 32 tokens": replace(default, gain=0.0, looked=32),
+        "likelihood, gain 0.15": replace(default, gain=0.15),
+        "likelihood, all templates twice": replace(default, gain=0.0),
     }
 
 
@@ -241,8 +282,8 @@ def _adaptive(
         found.append(_levels(own[row["fact_id"]] for row in rows))
         drawn += sum(len(one.hits or ()) * len((one.hits or ((),))[0]) for one in own.values())
     share = drawn / 2 / sum(len(row["hits"]) * CARD for row in rows)
-    name = f"adaptive, error {error}: {share:.0%} of the draws"
-    return Row(name, agreement(both[0], found[0]), agreement(both[1], found[1]), None)
+    sides = [agreement(one, own) for one, own in zip(both, found, strict=True)]
+    return Row(f"adaptive, error {error}", "adaptive", *sides, share)
 
 
 def _part(row: Mapping[str, Any], part: slice) -> Measured:
@@ -261,7 +302,8 @@ def _levels(found: Any) -> list[tuple[int, float]]:
 def as_json(row: Row) -> dict[str, Any]:
     """Return a row as a JSON value."""
     sides = {"card": row.against.model_dump(), "re-run": row.other.model_dump()}
-    return {"name": row.name, "seconds": row.seconds, **sides}
+    more = {"name": row.name, "kind": row.kind, "cost": row.cost, "seconds": row.seconds}
+    return {**more, **sides}
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -269,16 +311,17 @@ def show(rows: Sequence[Row]) -> None:
     first = rows[0].against
     print(f"\n{first.n} facts, {first.middle} of them in level 2 to 4 by the card or its re-run\n")
     print(
-        "| estimator | s of a core | same level | kappa | levels 2-4: same | kappa | bias | "
+        "| estimator | cost | s of a core | same level | kappa | levels 2-4: same | kappa | bias | "
         "largest bias of a level | distance |"
     )
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         sides = (row.against, row.other)
         seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
+        cost = "" if row.cost is None else f"{row.cost:.3f}"
         bias = _largest(sides)
         print(
-            f"| {row.name} | {seconds} | {_mean(sides, lambda a: a.same):.1%} "
+            f"| {row.name} | {cost} | {seconds} | {_mean(sides, lambda a: a.same):.1%} "
             f"| {_mean(sides, lambda a: a.kappa):.3f} "
             f"| {_mean(sides, lambda a: a.middle_same):.1%} "
             f"| {_mean(sides, lambda a: a.middle_kappa):.3f} "
@@ -306,9 +349,12 @@ def _mean(sides: Sequence[Agreement], of: Callable[[Agreement], float | None]) -
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--facts", required=True, help="the facts' table, or geography, or lab")
+    parser.add_argument(
+        "--facts", required=True, nargs="+", help="tables of facts, or geography, or lab"
+    )
     parser.add_argument("--relations", nargs="*", help="of these relations alone")
     parser.add_argument("--draw", type=Path, help="JSON list of fact ids to add to the yardstick")
+    parser.add_argument("--card", type=Path, help="a sampled card that --draw draws again")
     parser.add_argument("--all-ways", action="store_true", help="other settings of likelihood too")
     parser.add_argument(
         "--cost", type=int, help="level so many test facts, balanced, and compare the seconds alone"

@@ -70,10 +70,12 @@ class Planned:
         return self.between * math.sqrt(2 * self._shares) if self._run_df else 0.0
 
     @property
-    def _run_df(self) -> int:
-        """Degrees of freedom of the spread between runs; 0 where each side has one."""
-        counts = (self.baseline_runs, self.candidate_runs)
-        return sum(counts) - 2 if min(counts) > 1 else max(counts) - 1
+    def _run_df(self) -> float:
+        """Degrees of freedom of the spread between runs (Welch's, for equal spreads); 0 of none."""
+        a, b = self.baseline_runs, self.candidate_runs
+        if min(a, b) == 1:
+            return max(a, b) - 1
+        return (1 / a + 1 / b) ** 2 / (1 / (a * a * (a - 1)) + 1 / (b * b * (b - 1)))
 
     def halves(self, true: float, edge: float, alpha: float) -> Floats:
         """Return how far the bound lies from the figure where it falls on `edge`, ``[64]``.

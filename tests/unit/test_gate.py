@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from xml.etree import ElementTree as Xml
@@ -464,6 +466,14 @@ def test_one_run_says_what_is_assumed():
 
 
 # The command
+
+
+def test_a_gate_on_lm_eval_outputs_loads_no_torch():
+    code = (
+        "import sys; import sftbench.gate.judge, sftbench.gate.read; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def invoke(*arguments):
