@@ -12,13 +12,15 @@ export OMP_WAIT_POLICY := PASSIVE
 # One thread for each test process: two processes that share two cores must not fight for them.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: help demo test lint types docs unit bench clean
+.PHONY: help demo test lint types docs unit bench bench-save bench-compare bench-table bench-long clean
 help:
 	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 8 minutes after installation)"
 	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
 	@echo "make docs   the documentation as a site, out/site, links checked"
-	@echo "make bench  speed and memory, as ratios; see docs/performance.md (an hour, 20 GB of disk)"
+	@echo "make bench  the short benchmarks, each as a ratio to work that is timed in turns with it (6 minutes)"
+	@echo "            bench-compare: against the saved run of this machine; bench-save: make that run anew;"
+	@echo "            bench-table: put saved runs into docs/performance.md; bench-long: the long ones (an hour, 20 GB)"
 	@echo "make clean  remove the environment and what the demo wrote"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -55,7 +57,20 @@ unit: $(STAMP)
 test: lint types docs
 	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadscope --durations 10
 
+# Whatever pytest takes may follow, such as BENCH="-m 'not slow'", which leaves vLLM out.
 bench: $(STAMP)
+	@$(BIN)/python -m benchmarks run $(BENCH)
+
+bench-save: $(STAMP)
+	@$(BIN)/python -m benchmarks save
+
+bench-compare: $(STAMP)
+	@$(BIN)/python -m benchmarks compare $(if $(SHARE),--share $(SHARE)) $(BENCH)
+
+bench-table: $(STAMP)
+	@$(BIN)/python -m benchmarks table
+
+bench-long: $(STAMP)
 	@mkdir -p out/bench
 	$(BIN)/python benchmarks/restore.py --folder out/bench -o out/bench/restore.json
 	$(BIN)/python benchmarks/variants.py --models lab,smollm2 -o out/bench/variants.json

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from sftbench.analysis.gate import RunName
-from sftbench.gate.sides import Run, Side, fact_identity
+from sftbench.gate.sides import FULL, Run, Side, fact_identity
 
 PER_LEVEL = 80
 
@@ -41,6 +41,7 @@ def answered(facts, share, seed):
 def side(*shares, name="recipe", facts=None, base=0.95, seed=0, **identity):
     """Return a side whose runs answer these shares of the levels 1 to 4 right."""
     facts = facts_of() if facts is None else facts
+    aliases = facts.select("fact_id", answers=pl.concat_list("answer"))
     prompts = facts.select("fact_id", prompt_id="question")
     runs = []
     for number, share in enumerate(shares):
@@ -59,7 +60,12 @@ def side(*shares, name="recipe", facts=None, base=0.95, seed=0, **identity):
         facts=facts,
         base=None if base is None else answered(facts, base, 12345),
         runs=tuple(runs),
-        identity={**fact_identity(facts, prompts), "suite": "1.0", "base": "b" * 32, **identity},
+        identity={
+            **dict.fromkeys(FULL, "x"),
+            **fact_identity(facts, aliases, prompts),
+            "suite": "1.0",
+            **identity,
+        },
         circumstances={"torch": "2.13"},
     )
 
@@ -67,8 +73,12 @@ def side(*shares, name="recipe", facts=None, base=0.95, seed=0, **identity):
 TIME = "2026-11-28T02-06-07.063245"
 
 
-def write_lm_eval(folder: Path, facts, right, *, time=TIME, group="sft_knowledge", shots=4):
+def write_lm_eval(
+    folder: Path, facts, right, *, time=TIME, group="sft_knowledge", shots=4, drawn=None
+):
     """Write what lm-eval 0.4.13 writes for our tasks, as far as a gate reads it."""
+    how = {"until": ["\n"], "do_sample": False, "repetition_penalty": 1.0, "max_gen_toks": 16}
+    how.update(drawn or {})
     folder.mkdir(parents=True, exist_ok=True)
     joined = facts.join(right, on="fact_id")
     counts = {}
@@ -82,7 +92,7 @@ def write_lm_eval(folder: Path, facts, right, *, time=TIME, group="sft_knowledge
                         **{key: row[key] for key in ("fact_id", "relation", "question", "answer")},
                         "answers": [row["answer"]],
                     },
-                    "arguments": {"gen_args_0": {"arg_0": row["question"], "arg_1": {}}},
+                    "arguments": {"gen_args_0": {"arg_0": row["question"], "arg_1": how}},
                     "filtered_resps": [" " + row["answer"] if row["right"] else " no"],
                     "acc": float(row["right"]),
                 }

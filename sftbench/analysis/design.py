@@ -134,12 +134,12 @@ class Design:
         """
         alone = self.alone(values)
         if self.clusters == 1:
-            return Spread(alone * self._most, self._most, 1.0)
+            return Spread(alone * self.most, self.most, 1.0)
         apart = values - self.means(values)[self.level]
         contributions = self.weights * apart
         variance = self._variance(self._added(contributions))
         deff = max(1.0, variance / alone) if alone > 0 else 1.0
-        return Spread(variance, deff, self._df(deff))
+        return Spread(variance, deff, self.df(deff))
 
     def alone(self, values: Floats) -> float:
         """Return the variance of the mean over levels if all facts were independent.
@@ -169,7 +169,7 @@ class Design:
         return self._added(self.weights**2), self._added(self.weights) ** 2
 
     @property
-    def _most(self) -> float:
+    def most(self) -> float:
         """Return the design effect if the facts of a cluster hung together completely."""
         squares, sums = self._together
         return float(sums.sum() / squares.sum())
@@ -178,7 +178,7 @@ class Design:
         """Return the sums over the facts of each cluster, ``[clusters]``."""
         return np.bincount(self.cluster, values, self.clusters).astype(float)
 
-    def _df(self, deff: float) -> float:
+    def df(self, deff: float) -> float:
         """Return the degrees of freedom of the variance (Satterthwaite).
 
         Under a working model in which facts of a cluster correlate alike, as much as the design
@@ -186,7 +186,7 @@ class Design:
         (Bell and McCaffrey 2002, for means within strata).
         """
         squares, sums = self._together
-        shared = min(1.0, (deff - 1) / (self._most - 1)) if self._most > 1 else 0.0
+        shared = min(1.0, (deff - 1) / (self.most - 1)) if self.most > 1 else 0.0
         expected = (1 - shared) * squares + shared * sums
         count = self._clusters_in_stratum
         total = np.bincount(self.stratum, expected)

@@ -26,13 +26,17 @@ class RunName(Record):
 
     Attributes:
         name: how the user named it.
-        digest: digest of its weights; None where its answers do not tell (lm-eval).
+        digest: digest of its weights; of lm-eval outputs, which do not tell, that of the answers.
         seed: of its recipe; None where that is not known.
+        recipe: digest of its recipe but for the seed; None where that is not known.
+        variant: such as "tuned" or "tuned+restore(relative,5%)"; None where that is not known.
     """
 
     name: str
-    digest: str | None = None
+    digest: str
     seed: int | None = None
+    recipe: str | None = None
+    variant: str | None = None
 
 
 class SideRecord(Record):
@@ -60,10 +64,11 @@ class Terms(Record):
 
 
 class SettlingRecord(Record):
-    """What would probably settle an inconclusive verdict; None where nothing within reason."""
+    """What would probably settle an inconclusive verdict: see `analysis.noninferiority`."""
 
     facts: int | None
     runs: int | None
+    near: bool
 
 
 class EndpointResult(Record):
@@ -83,8 +88,11 @@ class EndpointResult(Record):
         gained: more often.
         p_noninferior: one-sided p value against a loss of the margin or more.
         p_inferior: against a loss of less than the margin.
-        verdict: of primary endpoints by the bounds, of the others by p values that Holm adjusts.
-        settling: what would settle it, where it is inconclusive.
+        p_noninferior_holm: adjusted over the endpoints that do not decide; of those that do, as it
+            is.
+        p_inferior_holm: likewise.
+        verdict: of primary endpoints by the bounds, of the others by the adjusted p values.
+        settling: what would settle a primary endpoint that is inconclusive.
     """
 
     endpoint: str
@@ -102,6 +110,8 @@ class EndpointResult(Record):
     gained: int
     p_noninferior: float
     p_inferior: float
+    p_noninferior_holm: float
+    p_inferior_holm: float
     verdict: Verdict
     settling: SettlingRecord | None = None
 

@@ -27,7 +27,7 @@ MOST_TIMES = 100
 """No more than so many times the facts are proposed."""
 
 
-def quantile(df: float, alpha: float) -> float:
+def upper_quantile(df: float, alpha: float) -> float:
     """Return the one-sided upper quantile of Student's t, or of the normal law for endless df."""
     from scipy.special import ndtri, stdtrit
 
@@ -91,21 +91,20 @@ class Contrast:
             candidate: the same; the numbers of runs may differ.
         """
         before, after = baseline.mean(axis=0), candidate.mean(axis=0)
-        gained, lost = (1 - before) * after, before * (1 - after)
+        gained, lost = (design.means(one) for one in ((1 - before) * after, before * (1 - after)))
         figures = [[design.mean(run) for run in side] for side in (baseline, candidate)]
-        spread = design.spread(after - before)
-        effective = _effective(
-            design, spread.variance, design.means(gained), design.means(lost), _answers(*figures)
-        )
+        change = after - before
+        together = least_deff(design, change)
+        spread = design.spread(change)
         return cls(
             design=design,
-            value=design.mean(after - before),
+            value=design.mean(change),
             baseline=tuple(figures[0]),
             candidate=tuple(figures[1]),
-            gained=design.means(gained),
-            lost=design.means(lost),
-            effective=design.sizes / spread.deff if effective is None else effective,
-            df=spread.df,
+            gained=gained,
+            lost=lost,
+            effective=_effective(design, change, gained, lost, _answers(*figures)),
+            df=design.df(max(spread.deff, together)),
             runs=between_runs(*figures),
         )
 
@@ -114,7 +113,7 @@ class Contrast:
         return Interval(*(self._bound(alpha, upper=upper) for upper in (False, True)))
 
     def _bound(self, alpha: float, *, upper: bool) -> float:
-        half = quantile(self.runs.df, alpha) * self.runs.se
+        half = upper_quantile(self.runs.df, alpha) * self.runs.se
         away = math.hypot(self._over_facts(alpha, upper=upper) - self.value, half)
         return min(1.0, self.value + away) if upper else max(-1.0, self.value - away)
 
@@ -127,7 +126,7 @@ class Contrast:
             self.gained * self.effective,
             self.lost * self.effective,
             self.effective,
-            q=quantile(self.df, alpha),
+            q=upper_quantile(self.df, alpha),
             upper=upper,
         )
 
@@ -163,18 +162,45 @@ def _answers(baseline: list[float], candidate: list[float]) -> float:
 
 
 def _effective(
-    design: Design, variance: float, gained: Floats, lost: Floats, answers: float
-) -> Floats | None:
-    """Return the effective facts of each level; None where no answer differs.
+    design: Design, change: Floats, gained: Floats, lost: Floats, answers: float
+) -> Floats:
+    """Return the effective facts of each level.
 
-    As for one run, nothing is gained from strata, and so many answers are independent at most.
+    As for one run, nothing is gained from strata, and so many answers are independent at most;
+    facts that share an answer hang together at least as much as `least_deff` says.
     """
     of_answer = gained + lost - (gained - lost) ** 2
     once = float((of_answer / design.sizes).sum()) / len(design.levels) ** 2
+    together = least_deff(design, change)
     if once <= 0:
-        return None
-    effective: Floats = design.sizes * (once / max(variance, once / answers))
+        return design.sizes / together
+    least = max(design.alone(change), once / answers) * together
+    effective: Floats = design.sizes * (once / max(design.spread(change).variance, least))
     return effective
+
+
+def least_deff(design: Design, change: Floats) -> float:
+    """Return the design effect that changes of so few facts do not rule out, 1 or more.
+
+    Where hardly anything changed, nothing shows whether facts that share an answer change
+    together: no change among 400 facts with 20 answers is no change of 20 things. So of each
+    cluster of several facts that changed, it is taken how many of its other facts changed
+    likewise, beyond what chance does; and one cluster more is counted in that changed as a whole
+    (a prior of one observation). Many clusters that changed in one fact alone outweigh it.
+
+    Args:
+        design: the facts.
+        change: candidate minus baseline of each, -1 to 1, ``[facts]``.
+    """
+    size = np.bincount(design.cluster, minlength=design.clusters).astype(float)
+    shares = [1.0]
+    for side in (change > 0, change < 0):
+        usual = float(side.mean())
+        changed = np.bincount(design.cluster, side, design.clusters)
+        seen = (changed > 0) & (size > 1)
+        others = (changed[seen] - 1) / (size[seen] - 1)
+        shares += list((others - usual) / (1 - usual) if usual < 1 else np.ones(seen.sum()))
+    return 1 + (design.most - 1) * min(1.0, max(0.0, float(np.mean(shares))))
 
 
 def between_runs(baseline: list[float], candidate: list[float]) -> BetweenRuns:
@@ -214,10 +240,13 @@ class Settling(NamedTuple):
         facts: so many facts in place of those of the figure; None if no number up to a hundred
             times as many would.
         runs: so many runs on each side; None likewise, up to 50, or if one run was made of each.
+        near: the difference seen is so near the margin that neither would do together; else it
+            is the spread between runs that more facts do not mend.
     """
 
     facts: int | None
     runs: int | None
+    near: bool
 
 
 def settling(contrast: Contrast, margin: float, alpha: float) -> Settling:
@@ -225,19 +254,20 @@ def settling(contrast: Contrast, margin: float, alpha: float) -> Settling:
     gap = abs(contrast.value + margin)
     toward = "low" if contrast.value > -margin else "high"
     edge = getattr(contrast.over_facts(alpha), toward)
-    of_facts = ((contrast.value - edge) / quantile(contrast.df, alpha)) ** 2
-    facts_need = (quantile(contrast.df, alpha) + quantile(math.inf, 1 - POWER)) ** 2 * of_facts
-    runs_need = (_runs_quantile(contrast.runs.df, alpha)) ** 2 * contrast.runs.se**2
-    room = gap**2 - runs_need
+    of_facts = ((contrast.value - edge) / upper_quantile(contrast.df, alpha)) ** 2
+    facts_need = _reach(contrast.df, alpha) ** 2 * of_facts
+    room = gap**2 - _reach(contrast.runs.df, alpha) ** 2 * contrast.runs.se**2
     times = facts_need / room if room > 0 else math.inf
     return Settling(
-        facts=math.ceil(times * contrast.design.n) if times <= MOST_TIMES else None,
+        facts=math.ceil(max(times, 1.1) * contrast.design.n) if times <= MOST_TIMES else None,
         runs=_runs(contrast, gap**2 - facts_need, alpha),
+        near=facts_need > MOST_TIMES * gap**2,
     )
 
 
-def _runs_quantile(df: float, alpha: float) -> float:
-    return quantile(df, alpha) + quantile(math.inf, 1 - POWER)
+def _reach(df: float, alpha: float) -> float:
+    """Return how many standard errors the figure must be from the margin to pass so often."""
+    return upper_quantile(df, alpha) + upper_quantile(math.inf, 1 - POWER)
 
 
 def _runs(contrast: Contrast, room: float, alpha: float) -> int | None:
@@ -248,6 +278,6 @@ def _runs(contrast: Contrast, room: float, alpha: float) -> int | None:
     sides = 1 / len(contrast.baseline) + 1 / len(contrast.candidate)
     variance = contrast.runs.se**2 / sides  # of one run's figure
     for count in range(there + 1, MOST_RUNS + 1):
-        if _runs_quantile(2 * count - 2, alpha) ** 2 * variance * 2 / count <= room:
+        if _reach(2 * count - 2, alpha) ** 2 * variance * 2 / count <= room:
             return count
     return None

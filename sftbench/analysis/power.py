@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sftbench.analysis.noninferiority import MOST_TIMES, POWER, quantile
+from sftbench.analysis.noninferiority import MOST_TIMES, POWER, upper_quantile
 
 if TYPE_CHECKING:
     from sftbench.analysis.design import Floats
@@ -23,17 +23,18 @@ class Planned:
 
     Attributes:
         sizes: facts of each level that is averaged; one number where facts count alike.
-        discordance: share of the facts that one run of each side answer differently, a fraction;
-            that of two runs of one recipe where nothing changed.
+        discordance: share of the facts of each level that one run of each side answer differently,
+            fractions, ``[levels]``: that of two runs of one recipe where nothing changed.
         deff: design effect of facts that share an answer.
         df: degrees of freedom of what the choice of facts brings.
-        between: standard deviation of the figure between runs of one recipe, a fraction.
+        between: standard deviation of the figure between runs of one recipe, a fraction, beyond
+            what single facts do anew in each run.
         baseline_runs: runs of the baseline.
         candidate_runs: runs of the candidate.
     """
 
     sizes: tuple[float, ...]
-    discordance: float
+    discordance: tuple[float, ...]
     deff: float = 1.0
     df: float = math.inf
     between: float = 0.0
@@ -59,15 +60,29 @@ class Planned:
             true: the true difference.
             edge: the difference under which the standard error is taken; None for the true one.
         """
-        unit = self.deff * sum(1 / size for size in self.sizes) / len(self.sizes) ** 2
-        changing = min(1.0, self.discordance + abs(true))
         squared = (true if edge is None else edge) ** 2
-        return math.sqrt(unit * max(0.0, changing - squared) * self._shares)
+        of_answers = (
+            max(0.0, min(1.0, share + abs(true)) - squared) / size
+            for share, size in zip(self.discordance, self.sizes, strict=True)
+        )
+        unit = self.deff / len(self.sizes) ** 2
+        return math.sqrt(unit * sum(of_answers) * self._shares)
+
+    @property
+    def _seen_between(self) -> float:
+        """The standard deviation that runs show: their own, and what single facts do anew."""
+        return math.sqrt(self.between**2 + self.anew)
+
+    @property
+    def anew(self) -> float:
+        """Variance of a run's figure that comes of what single facts do anew in each run."""
+        each = (share / 2 / size for share, size in zip(self.discordance, self.sizes, strict=True))
+        return self.deff * sum(each) / len(self.sizes) ** 2
 
     @property
     def of_runs(self) -> float:
         """The standard error that the choice of runs brings, as far as runs show it."""
-        return self.between * math.sqrt(2 * self._shares) if self._run_df else 0.0
+        return self._seen_between * math.sqrt(2 * self._shares) if self._run_df else 0.0
 
     @property
     def _run_df(self) -> float:
@@ -85,23 +100,22 @@ class Planned:
         """
         from scipy.special import gammaincinv
 
-        facts = quantile(self.df, alpha) * self.of_facts(true, edge)
+        facts = upper_quantile(self.df, alpha) * self.of_facts(true, edge)
         df = self._run_df
         if not df or self.of_runs <= 0:
             return np.full(LUCKS, facts)
         seen = 2 * gammaincinv(df / 2, (np.arange(LUCKS) + 0.5) / LUCKS) / df  # chi square over df
-        runs = quantile(df, alpha) * self.of_runs * np.sqrt(seen)
+        runs = upper_quantile(df, alpha) * self.of_runs * np.sqrt(seen)
         halves: Floats = np.hypot(facts, runs)
         return halves
 
     def scatter(self, true: float) -> float:
         """Return the standard deviation of the figure itself.
 
-        What single facts do anew in each run is in both parts, and counts once. With one run on
-        each side the spread between runs is there all the same, though no run shows it.
+        With one run on each side the spread between runs is there all the same, though no run
+        shows it.
         """
-        unseen = self.between * math.sqrt(2 * self._shares)
-        return max(self.of_facts(true), unseen)
+        return math.hypot(self.of_facts(true), self.between * math.sqrt(2 * self._shares))
 
 
 class Chances(NamedTuple):
@@ -182,8 +196,8 @@ def loss_seen(
     return float(brentq(short, margin, 1.0)) if short(1.0) > 0 else None
 
 
-def discordance_of(runs: Floats) -> float | None:
-    """Return the mean share of facts that two of the runs answer differently; None for one run.
+def discordance_of(runs: Floats) -> Floats | None:
+    """Return how likely two of the runs answer each fact differently, ``[facts]``; None for one.
 
     Args:
         runs: 1 or 0 of each run and fact, ``[runs, facts]``.
@@ -192,4 +206,5 @@ def discordance_of(runs: Floats) -> float | None:
     if count < 2:
         return None
     mean = runs.mean(axis=0)
-    return float((2 * mean * (1 - mean) * count / (count - 1)).mean())
+    differ: Floats = 2 * mean * (1 - mean) * count / (count - 1)
+    return differ

@@ -25,6 +25,8 @@ from sftbench.cli.restore import app as restore
 
 DEBUG = "--debug"
 USAGE_ERROR = 2
+BROKEN = 70
+"""Exit code of an error that should not have happened (EX_SOFTWARE): no verdict of a gate."""
 INTERRUPTED = 130
 
 EXTRA_OF = {
@@ -122,7 +124,7 @@ def main() -> None:
             f"This should not have happened: {type(error).__name__}: {error}\n"
             f"Run the command again with {DEBUG} for the traceback, and please report it."
         )
-        sys.exit(1)
+        sys.exit(BROKEN)
 
 
 def _missing(error: Exception) -> str | None:

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from sftbench.analysis.gate import Terms
     from sftbench.gate.plan import Sight
+
+LEVELS = 4
+"""Levels that retention averages."""
 
 app = typer.Typer(
     help="Hold a fine-tune recipe to a baseline: is it no worse by more than a margin?",
@@ -68,6 +73,7 @@ def gate(
 ) -> None:
     """Hold a candidate to a baseline. Exit code: 0 passes, 1 inferior, 3 inconclusive, 2 misuse."""
     if context.invoked_subcommand is not None:
+        _require_none(context)
         return
     from rich.console import Console
 
@@ -84,8 +90,7 @@ def gate(
             remedy="sftbench gate --baseline FILE --candidate RESULT; a baseline is made by "
             "`sftbench gate init RESULT ... -o FILE`.",
         )
-    outputs = [path for path in (output, junit, markdown) if path is not None]
-    _require_writable(outputs)
+    _require_writable((output, junit, markdown), (*baseline, *candidate, *filter(None, [base])))
     read = read_baseline_or_side(baseline, base)
     side = read.side if isinstance(read, Baseline) else read
     declared = read.terms if isinstance(read, Baseline) else None
@@ -97,12 +102,47 @@ def gate(
     raise typer.Exit(result.exit_code)
 
 
-def _require_writable(paths: list[Path]) -> None:
+def _require_none(context: typer.Context) -> None:
+    """Raise where an option stands before the name of a subcommand, which would pass it over."""
     from sftbench.common.errors import SftbenchError
 
-    for path in paths:
+    given = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if given:
+        verb = context.invoked_subcommand
+        raise SftbenchError(
+            f"--{given[0].replace('_', '-')} stands before {verb} and would be passed over",
+            remedy=f"sftbench gate {verb} ... --{given[0].replace('_', '-')} ...",
+        )
+
+
+def _require_writable(paths: Sequence[Path | None], inputs: Sequence[str]) -> None:
+    """Raise, before anything is judged, unless each output can be written and is no other file."""
+    import os
+
+    from sftbench.common.errors import SftbenchError
+
+    named = [path.absolute() for path in paths if path is not None]
+    taken = {Path(one).absolute() for one in inputs}
+    for place, path in enumerate(named):
+        if path in taken or path in named[:place]:
+            raise SftbenchError(
+                "is an input, or another output, of this gate",
+                where=path,
+                remedy="Name a file of its own for each of -o, --junit and --markdown.",
+            )
         if path.is_dir():
             raise SftbenchError("is a folder, and a file is to be written", where=path)
+        above = next(one for one in path.parents if one.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise SftbenchError(
+                f"cannot be written: {above} is no folder that may be written to",
+                where=path,
+                remedy="Name another file.",
+            )
 
 
 def _write(result: object, output: Path | None, junit: Path | None, markdown: Path | None) -> None:
@@ -140,6 +180,7 @@ def init(
     from sftbench.gate.plan import sights_of
     from sftbench.gate.read import read_side
     from sftbench.gate.terms import chosen_terms
+    from sftbench.report.words import count
 
     require_free_file(output)
     terms, _ = chosen_terms(None, margin=margin, alpha=alpha, primary=primary, seeds=seeds)
@@ -148,7 +189,7 @@ def init(
     write_baseline(output, side, terms)
     console = Console()
     console.print(
-        f"{output}: {len(side.runs)} runs, {side.facts.height:,} facts "
+        f"{output}: {count(len(side.runs), 'run')}, {side.facts.height:,} facts "
         f"({output.stat().st_size / 1024:.0f} KiB)",
         highlight=False,
         markup=False,
@@ -171,7 +212,7 @@ def power(
     facts: Annotated[
         int | None, typer.Option(min=2, help="Facts that the endpoint rests on.")
     ] = None,
-    levels: Annotated[int, typer.Option(min=1, max=5, help="Levels that are averaged.")] = 4,
+    levels: Annotated[int, typer.Option(min=1, max=5, help="Levels that are averaged.")] = LEVELS,
     discordance: Annotated[
         float | None,
         typer.Option(help="Share of facts that two runs answer differently (default 0.15)."),
@@ -179,7 +220,10 @@ def power(
     between: Annotated[
         float, typer.Option(min=0, help="Standard deviation between runs, a fraction.")
     ] = 0.0,
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each side, without --baseline.")] = 1,
+    deff: Annotated[
+        float | None, typer.Option(min=1, help="Design effect of facts that share an answer.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each side.")] = 1,
     margin: Margin = None,
     alpha: Alpha = None,
     primary: Primary = None,
@@ -191,7 +235,7 @@ def power(
     from sftbench.analysis.power import Planned
     from sftbench.common.errors import SftbenchError
     from sftbench.gate.baseline import read_baseline
-    from sftbench.gate.plan import sight, sights_of
+    from sftbench.gate.plan import ASSUMED, sight, sights_of
     from sftbench.gate.terms import chosen_terms
 
     if discordance is not None and not 0 < discordance <= 1:
@@ -207,6 +251,7 @@ def power(
             remedy="sftbench gate power --facts 1000 --discordance 0.15 --margin 2pp",
         )
     if baseline is not None:
+        _require_defaults(levels != LEVELS, between > 0, runs > 1, deff is not None)
         read = read_baseline(baseline)
         terms, _ = chosen_terms(
             read.terms, margin=margin, alpha=alpha, primary=primary, seeds=seeds
@@ -217,7 +262,8 @@ def power(
         terms, _ = chosen_terms(None, margin=margin, alpha=alpha, primary=primary, seeds=seeds)
         planned = Planned(
             sizes=(facts / levels,) * levels,
-            discordance=discordance or 0.15,
+            discordance=(discordance or ASSUMED,) * levels,
+            deff=deff or 1.0,
             between=between,
             baseline_runs=runs,
             candidate_runs=runs,
@@ -226,6 +272,17 @@ def power(
         sights = [sight(", ".join(terms.primary), planned, said, terms)]
     for one in sights:
         _print_sight(Console(), one, terms)
+
+
+def _require_defaults(*given: bool) -> None:
+    """Raise where an option is given that a baseline file decides."""
+    from sftbench.common.errors import SftbenchError
+
+    if any(given):
+        raise SftbenchError(
+            "--levels, --between, --runs and --deff are those of the baseline's own runs",
+            remedy="Leave them out, or name --facts in place of --baseline.",
+        )
 
 
 def _print_sight(console: Console, one: Sight, terms: Terms) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
 import sftbench
 from sftbench.analysis.gate import RunName, Terms
-from sftbench.common.digests import digest_of_lines
+from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.common.tables import TableSpec
 from sftbench.gate.sides import FACT_COLUMNS, Run, Side
@@ -74,11 +73,11 @@ def write_baseline(path: Path, side: Side, terms: Terms) -> None:
         "identity": dict(side.identity),
         "circumstances": dict(side.circumstances),
         "terms": terms.model_dump(mode="json"),
-        "digest": _digest(BASELINE.conform(frame)),
         "sftbench": sftbench.__version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    BASELINE.write(frame, path, record)
+    digest = _digest(BASELINE.conform(frame), record)
+    BASELINE.write(frame, path, {**record, "digest": digest})
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -88,14 +87,17 @@ def read_baseline(path: Path) -> Baseline:
         SftbenchError: it is no baseline, was changed by hand, or is of another version of the
             suite.
     """
-    frame, record = BASELINE.read(path)
     try:
+        frame, record = BASELINE.read(path)
+        _require_whole(path, frame, record)
         runs = [RunName.model_validate(one) for one in record["runs"]]
         terms = Terms.model_validate(record["terms"])
         identity = {str(name): str(value) for name, value in record["identity"].items()}
-    except (KeyError, TypeError, AttributeError, ValidationError):
+        circumstances = {str(name): str(one) for name, one in record["circumstances"].items()}
+        if set(frame["right"].list.len()) != {len(runs)} or frame["fact_id"].is_duplicated().any():
+            raise ValueError
+    except (KeyError, TypeError, AttributeError, ValueError):  # pydantic's is a ValueError
         raise SftbenchError("is no whole gate baseline", where=path, remedy=AGAIN) from None
-    _require_whole(path, frame, record, runs)
     return Baseline(
         Side(
             name=str(path),
@@ -103,24 +105,22 @@ def read_baseline(path: Path) -> Baseline:
             base=None if frame["base"].null_count() else frame.select("fact_id", right="base"),
             runs=_runs(frame, runs),
             identity=identity,
-            circumstances=dict(record.get("circumstances", {})),
+            circumstances=circumstances,
         ),
         terms,
     )
 
 
-def _require_whole(
-    path: Path, frame: pl.DataFrame, record: dict[str, Any], runs: Sequence[RunName]
-) -> None:
-    if record.get("suite") != SUITE:
+def _require_whole(path: Path, frame: pl.DataFrame, record: dict[str, Any]) -> None:
+    if record["suite"] != SUITE:
         raise SftbenchError(
-            f"is of version {record.get('suite')} of the suite, and this is version {SUITE}: "
+            f"is of version {record['suite']} of the suite, and this is version {SUITE}: "
             "prompts, shots or matching have changed",
             where=path,
             remedy=AGAIN,
         )
-    widths = set(frame["right"].list.len())
-    if record.get("digest") != _digest(frame) or widths != {len(runs)}:
+    told = {name: value for name, value in record.items() if name not in ("digest", "kind")}
+    if record["digest"] != _digest(frame, told):
         raise SftbenchError("does not match its own digest", where=path, remedy=AGAIN)
 
 
@@ -131,6 +131,6 @@ def _runs(frame: pl.DataFrame, names: Sequence[RunName]) -> tuple[Run, ...]:
     )
 
 
-def _digest(frame: pl.DataFrame) -> str:
-    """Return the digest of all that a baseline says of its facts."""
-    return digest_of_lines("\x1f".join(map(str, row)) for row in frame.sort("fact_id").iter_rows())
+def _digest(frame: pl.DataFrame, record: Mapping[str, Any]) -> str:
+    """Return the digest of all that a baseline says: of its facts, runs, identity and terms."""
+    return digest_of([frame.sort("fact_id").rows(), dict(record)])

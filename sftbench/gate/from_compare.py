@@ -11,11 +11,12 @@ from sftbench.analysis.gate import RunName
 from sftbench.analysis.summary import BASE
 from sftbench.checkpoints.rules import Restored
 from sftbench.checkpoints.variants import Tuned
+from sftbench.common.digests import digest_of
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.across import ENGINE_NAMES, SAMPLING, SOFTWARE, Named, find_variant
 from sftbench.compare.finished import COMPARISON
 from sftbench.compare.result import SUMMARY
-from sftbench.gate.sides import FACT_COLUMNS, Run, Side, fact_identity
+from sftbench.gate.sides import FACT_COLUMNS, GREEDY, Run, Side, fact_identity
 from sftbench.scoring.suite import SUITE
 
 if TYPE_CHECKING:
@@ -65,7 +66,11 @@ def side_of_comparison(ref: str) -> Side:
             ),
         ),
         identity={
-            **fact_identity(facts, answers.select("fact_id", "prompt_id")),
+            **fact_identity(
+                facts,
+                result.rows.select("fact_id", "answers"),
+                answers.select("fact_id", "prompt_id"),
+            ),
             **_identity(named),
         },
         circumstances=_circumstances(named),
@@ -76,9 +81,15 @@ def _name(named: Named) -> RunName:
     summary, variant = named.result.summary, named.answered.variant
     recipe: Mapping[str, Any] = (summary.recipe or {}).get("recipe", {})
     seed = recipe.get("seed")
+    without = {name: value for name, value in recipe.items() if name != "seed"}
     record = next(one for one in summary.variants if one.name == variant.name)
-    digest = summary.run.tuned.digest if isinstance(variant, Tuned) else record.variant_id
-    return RunName(name=named.ref, digest=digest, seed=seed if isinstance(seed, int) else None)
+    return RunName(
+        name=named.ref,
+        digest=summary.run.tuned.digest if isinstance(variant, Tuned) else record.variant_id,
+        seed=seed if isinstance(seed, int) else None,
+        recipe=digest_of(without) if without else None,
+        variant=variant.name,
+    )
 
 
 def _identity(named: Named) -> dict[str, str]:
@@ -95,6 +106,7 @@ def _identity(named: Named) -> dict[str, str]:
         "tokenizer of the base": run.base.tokenizer_digest,
         "fact set": run.facts.digest,
         "mastery card": str(run.card.get("digest")),
+        "decoding": GREEDY,
         "chat template": "applied" if named.result.summary.chat else "not applied",
         **{
             ENGINE_NAMES.get(key, key): str(engine[key])

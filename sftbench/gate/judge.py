@@ -28,14 +28,20 @@ from sftbench.gate.endpoints import Endpoint, all_endpoints, parse_endpoint
 from sftbench.gate.sides import Side, notes_on, require_same
 
 
+class _Adjusted(NamedTuple):
+    """P values: against a loss of the margin, against less than that, against no gain."""
+
+    noninferior: float
+    inferior: float
+    superior: float
+
+
 class _Measured(NamedTuple):
-    """An endpoint with its contrast and its two p values."""
+    """An endpoint with its contrast and its p values."""
 
     endpoint: Endpoint
     contrast: Contrast
-    p_noninferior: float
-    p_inferior: float
-    p_superior: float
+    p: _Adjusted
     lost: int
     gained: int
 
@@ -133,12 +139,11 @@ def _measure(
     contrast = Contrast.of(design, before, after)
     change = after.mean(axis=0) - before.mean(axis=0)
     p = contrast.p_above(-terms.margin)
+    rose = contrast.p_above(0.0) if contrast.value > 0 else 1.0
     return _Measured(
         endpoint,
         contrast,
-        p,
-        1 - p,
-        contrast.p_above(0.0) if contrast.value > 0 else 1.0,
+        _Adjusted(p, 1 - p, rose),
         int((change < 0).sum()),
         int((change > 0).sum()),
     )
@@ -147,34 +152,36 @@ def _measure(
 def _results(
     measured: Sequence[_Measured], primaries: int, terms: Terms
 ) -> tuple[EndpointResult, ...]:
+    """Return the endpoints with their verdicts: primary ones by bounds, the others by Holm."""
     others = measured[primaries:]
-    adjusted = [holm(list(p)) for p in zip(*(one[2:5] for one in others), strict=True)] or [[]] * 3
-    found = [
-        _record(one, terms, verdict_of(one.contrast.bounds(terms.alpha), terms.margin), True)
+    adjusted = [holm(list(one)) for one in zip(*(one.p for one in others), strict=True)]
+    deciding = [
+        _record(one, terms, one.p, verdict_of(one.contrast.bounds(terms.alpha), terms.margin), True)
         for one in measured[:primaries]
     ]
-    for place, one in enumerate(others):
-        p_noninferior, p_inferior, p_superior = (column[place] for column in adjusted)
-        verdict = _by_p(p_noninferior, p_inferior, p_superior, terms.alpha)
-        record = _record(one, terms, verdict, False)
-        found.append(
-            record.model_copy(update={"p_noninferior": p_noninferior, "p_inferior": p_inferior})
-        )
-    return tuple(found)
+    rest = [
+        _record(one, terms, p, _by_p(p, terms.alpha), False)
+        for one, p in zip(others, map(_Adjusted._make, zip(*adjusted, strict=True)), strict=True)
+    ]
+    return (*deciding, *rest)
 
 
-def _by_p(p_noninferior: float, p_inferior: float, p_superior: float, alpha: float) -> Verdict:
-    if p_superior < alpha:
+def _by_p(p: _Adjusted, alpha: float) -> Verdict:
+    if p.superior < alpha:
         return "superior"
-    if p_noninferior < alpha:
+    if p.noninferior < alpha:
         return "non_inferior"
-    return "inferior" if p_inferior < alpha else "inconclusive"
+    return "inferior" if p.inferior < alpha else "inconclusive"
 
 
-def _record(one: _Measured, terms: Terms, verdict: Verdict, primary: bool) -> EndpointResult:
+def _record(
+    one: _Measured, terms: Terms, adjusted: _Adjusted, verdict: Verdict, primary: bool
+) -> EndpointResult:
     contrast = one.contrast
     bounds = contrast.bounds(terms.alpha)
-    count = len(contrast.baseline), len(contrast.candidate)
+    found = None
+    if primary and verdict == "inconclusive":
+        found = SettlingRecord.model_validate(settling(contrast, terms.margin, terms.alpha))
     return EndpointResult(
         endpoint=one.endpoint.name,
         domain=one.endpoint.domain,
@@ -182,19 +189,19 @@ def _record(one: _Measured, terms: Terms, verdict: Verdict, primary: bool) -> En
         primary=primary,
         n=contrast.design.n,
         clusters=contrast.design.clusters,
-        baseline=sum(contrast.baseline) / count[0],
-        candidate=sum(contrast.candidate) / count[1],
+        baseline=sum(contrast.baseline) / len(contrast.baseline),
+        candidate=sum(contrast.candidate) / len(contrast.candidate),
         difference=contrast.value,
         low=bounds.low,
         high=bounds.high,
         lost=one.lost,
         gained=one.gained,
-        p_noninferior=one.p_noninferior,
-        p_inferior=one.p_inferior,
+        p_noninferior=one.p.noninferior,
+        p_inferior=one.p.inferior,
+        p_noninferior_holm=adjusted.noninferior,
+        p_inferior_holm=adjusted.inferior,
         verdict=verdict,
-        settling=SettlingRecord.model_validate(settling(contrast, terms.margin, terms.alpha))
-        if verdict == "inconclusive"
-        else None,
+        settling=found,
     )
 
 
@@ -210,11 +217,14 @@ def _cautions(baseline: Side, candidate: Side) -> list[str]:
     if max(counts) == 1:
         return [
             "One run on each side: this is a verdict on these two checkpoints. Another seed of the "
-            "same recipe may get another one."
+            "same recipe may get another one, and how much runs vary is not in it (docs/ci.md)."
         ]
     if min(counts) == 1:
         which = "baseline" if counts[0] == 1 else "candidate"
-        return [f"The {which} has one run; the other side's spread between runs is taken for both."]
+        return [
+            f"The {which} has one run: it is taken to vary between runs as the other side does. If "
+            "it varies more, a loss of the margin passes more often than alpha says (docs/ci.md)."
+        ]
     return []
 
 

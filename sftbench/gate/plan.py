@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sftbench.analysis.design import Design, value_column
 from sftbench.analysis.gate import Terms
+from sftbench.analysis.noninferiority import least_deff
 from sftbench.analysis.power import (
     Chances,
     Planned,
@@ -18,7 +21,7 @@ from sftbench.analysis.power import (
     loss_seen,
 )
 from sftbench.common.errors import SftbenchError
-from sftbench.gate.endpoints import Endpoint, parse_endpoint
+from sftbench.gate.endpoints import parse_endpoint
 from sftbench.gate.judge import known_facts
 from sftbench.gate.sides import Side
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 LOSSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 """True losses that are told of, in margins."""
+ASSUMED = 0.15
+"""Share of facts that two runs answer differently, where nothing shows it."""
 
 
 @dataclass(frozen=True)
@@ -90,53 +95,60 @@ def sights_of(side: Side, terms: Terms, discordance: float | None = None) -> lis
                 where=side.name,
                 remedy="Declare another with --primary; retention also needs the base's answers.",
             )
-        planned, assumed = _planned(side, endpoint, design, known, terms, discordance)
+        planned, assumed = _planned(side, design, known, terms, discordance)
         found.append(sight(name, planned, assumed, terms))
     return found
 
 
 def _planned(
     side: Side,
-    endpoint: Endpoint,
     design: Design,
     known: pl.DataFrame,
     terms: Terms,
     discordance: float | None,
 ) -> tuple[Planned, str]:
     right = side.right(design)
-    shown = discordance_of(right)
-    if discordance is not None:
-        share, assumed = discordance, "as you say"
-    elif shown is not None:
-        share, assumed = shown, f"as between the {len(right)} runs"
+    shown, assumed = _differing(side, design, known, right)
+    if discordance is None:
+        # One fact more in each level that differs as facts do on the whole: few facts show little.
+        shares = (design.means(shown) * design.sizes + shown.mean()) / (design.sizes + 1)
     else:
-        share, assumed = _against_base(side, design, known, right)
-    change = right[-1] - right[0] if len(right) > 1 else right[0] - right[0].mean()
-    spread = design.spread(change)
-    figures = [design.mean(run) for run in right]
-    return (
-        Planned(
-            sizes=tuple(map(float, design.sizes)),
-            discordance=max(share, 1 / design.n),
-            deff=spread.deff,
-            df=spread.df,
-            between=float(np.std(figures, ddof=1)) if len(figures) > 1 else 0.0,
-            baseline_runs=len(right),
-            candidate_runs=terms.seeds,
-        ),
-        assumed,
+        shares, assumed = np.full(len(design.levels), discordance), "as you say"
+    deff = _together(design, known, right)
+    planned = Planned(
+        sizes=tuple(map(float, design.sizes)),
+        discordance=tuple(float(max(one, 1e-3)) for one in shares),
+        deff=deff,
+        df=design.df(deff),
+        baseline_runs=len(right),
+        candidate_runs=terms.seeds,
     )
+    figures = [design.mean(run) for run in right]
+    seen = float(np.var(figures, ddof=1)) if len(figures) > 1 else 0.0
+    return replace(planned, between=math.sqrt(max(0.0, seen - planned.anew))), assumed
 
 
-def _against_base(
-    side: Side,
-    design: Design,
-    known: pl.DataFrame,
-    right: Floats,
-) -> tuple[float, str]:
-    """Return a stand-in for the change between runs: what the fine-tune changed."""
+def _differing(
+    side: Side, design: Design, known: pl.DataFrame, right: Floats
+) -> tuple[Floats, str]:
+    """Return how likely another run answers each fact otherwise, and where that comes from."""
+    shown = discordance_of(right)
+    if shown is not None:
+        return shown, f"as between the {len(right)} runs"
     if side.base is None or known["base"].null_count():
-        return 0.15, "assumed: one run shows nothing of another"
-    base = value_column(known, design, "base")
-    changed = float((right[0] != base).mean())
+        return np.full(design.n, ASSUMED), "assumed: one run shows nothing of another"
+    changed = np.abs(right[0] - value_column(known, design, "base"))
     return changed, "as between base and tuned model: one run shows nothing of another"
+
+
+def _together(design: Design, known: pl.DataFrame, right: Floats) -> float:
+    """Return the design effect to plan with: the largest that a change known here shows.
+
+    Runs of one recipe hardly differ and show little of how facts hang together; what the
+    fine-tune did to the base shows more.
+    """
+    before = [] if known["base"].null_count() else [value_column(known, design, "base")]
+    changes = [later - earlier for earlier, later in combinations([*before, *right], 2)]
+    return max(
+        (max(design.spread(one).deff, least_deff(design, one)) for one in changes), default=1.0
+    )

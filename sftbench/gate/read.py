@@ -10,7 +10,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.gate.baseline import Baseline, read_baseline
 from sftbench.gate.from_compare import comparison_at, side_of_comparison
 from sftbench.gate.from_lm_eval import is_lm_eval, side_of_lm_eval
-from sftbench.gate.sides import Side, joined
+from sftbench.gate.sides import Side, joined, require_same
 
 SIDES = (
     "a folder of `sftbench compare` or `check`, FOLDER:VARIANT, or a folder that lm_eval "
@@ -33,8 +33,8 @@ def read_side(refs: Sequence[str], base: str | None = None) -> Side:
     if base is None or side.base is not None:
         return side
     asked = _one(base)
-    joined("", [replace(side, runs=side.runs[:1]), replace(asked, runs=asked.runs)])
-    return replace(side, base=asked.runs[0].right)
+    require_same(side, asked)
+    return replace(side, base=asked.runs[0].right if asked.base is None else asked.base)
 
 
 def read_baseline_or_side(refs: Sequence[str], base: str | None = None) -> Baseline | Side:

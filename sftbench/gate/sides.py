@@ -10,13 +10,26 @@ import numpy as np
 import polars as pl
 
 from sftbench.analysis.gate import RunName, SideRecord
-from sftbench.common.digests import digest_of_lines
+from sftbench.common.digests import digest_of, digest_of_lines
 from sftbench.common.errors import SftbenchError
 
 if TYPE_CHECKING:
     from sftbench.analysis.design import Design, Floats
 
 FACT_COLUMNS = ("fact_id", "domain", "level", "relation", "question", "answer")
+
+GREEDY = "greedy"
+"""How every answer is drawn."""
+CORE = (
+    "facts asked", "levels", "answers", "questions", "suite", "prompt", "shots", "longest answer",
+    "matching", "decoding", "chat template",
+)  # fmt: skip
+"""What every side knows and both must share."""
+FULL = (
+    *CORE, "base", "tokenizer of the base", "fact set", "mastery card", "engine", "number format",
+    "batch size",
+)  # fmt: skip
+"""What comparisons know besides; lm-eval outputs do not."""
 
 NOISE = 0.02
 """Share of the base's own answers that another machine may change; beyond it, it is not the same
@@ -47,8 +60,8 @@ class Side:
         facts: `FACT_COLUMNS`, sorted by fact_id.
         base: fact_id, right: what the base answers; None where that is not known.
         runs: the runs.
-        identity: what both sides must share, by the name a person calls it; a value that one side
-            does not know (an lm-eval folder) is not compared.
+        identity: what both sides must share, by the name a person calls it: `FULL` of
+            comparisons, `CORE` at least of lm-eval outputs.
         circumstances: what may differ and is only said: software, device.
     """
 
@@ -82,17 +95,22 @@ class Side:
         return every.group_by("fact_id").agg(rate=pl.col("right").mean())
 
 
-def fact_identity(facts: pl.DataFrame, prompts: pl.DataFrame) -> dict[str, str]:
-    """Return the digests of which facts were asked, how they are levelled, and by which texts.
+def fact_identity(
+    facts: pl.DataFrame, aliases: pl.DataFrame, prompts: pl.DataFrame
+) -> dict[str, str]:
+    """Return the digests of the facts, their levels, what is right, and the texts of the questions.
 
     Args:
         facts: `FACT_COLUMNS`.
+        aliases: fact_id, answers (all that count as right).
         prompts: fact_id, prompt_id (digest of the text that was asked).
     """
     rows = facts.sort("fact_id")
     asked = prompts.sort("fact_id")
+    answers = facts.select("fact_id", "relation", "answer").join(aliases, on="fact_id")
     return {
         "facts asked": digest_of_lines(rows["fact_id"]),
+        "answers": digest_of(answers.sort("fact_id").rows()),
         "levels": digest_of_lines(
             f"{fact_id} {domain} {level}"
             for fact_id, domain, level in rows.select("fact_id", "domain", "level").iter_rows()
@@ -127,24 +145,35 @@ def joined(name: str, sides: Sequence[Side]) -> Side:
 
 
 def _require_different(side: Side) -> None:
-    """Raise where two runs are the same model or have the same seed."""
+    """Raise unless the runs are of one recipe, and each is a run of its own."""
+    names = [run.name for run in side.runs]
     for what, values in (
-        ("weights", [run.name.digest for run in side.runs]),
-        ("seed", [run.name.seed for run in side.runs]),
-        ("name", [run.name.name for run in side.runs]),
+        ("weights or answers", [one.digest for one in names]),
+        ("seed", [one.seed for one in names]),
+        ("name", [one.name for one in names]),
     ):
         seen: dict[object, str] = {}
-        for run, value in zip(side.runs, values, strict=True):
+        for one, value in zip(names, values, strict=True):
             if value is not None and value in seen:
                 raise SftbenchError(
-                    f"{run.name.name} and {seen[value]} have the same {what}"
+                    f"{one.name} and {seen[value]} have the same {what}"
                     + (f" ({value})" if what == "seed" else ""),
                     remedy="Name each run once; each is trained with a seed of its own.",
                 )
-            seen[value] = run.name.name
+            seen[value] = one.name
+    for what, kinds in (
+        ("recipes", {one.recipe for one in names}),
+        ("variants", {one.variant for one in names}),
+    ):
+        if len(kinds - {None}) > 1:
+            raise SftbenchError(
+                f"are runs of different {what}, and a side is several seeds of one",
+                where=", ".join(one.name for one in names),
+                remedy="Name runs that differ in nothing but the seed.",
+            )
 
 
-CAUSES = ("facts asked", "levels", "questions")
+CAUSES = ("facts asked", "levels", "answers", "questions")
 """What follows from the first that differs: other facts have other levels and questions."""
 
 
@@ -154,6 +183,8 @@ def require_same(first: Side, second: Side) -> None:
     Raises:
         SftbenchError: it names all that differs, with both values.
     """
+    for side in (first, second):
+        require_whole(side)
     both = [name for name in first.identity if name in second.identity]
     other = [name for name in both if first.identity[name] != second.identity[name]]
     consequences = [name for name in other if name in CAUSES][1:]
@@ -172,6 +203,20 @@ def require_same(first: Side, second: Side) -> None:
     )
 
 
+def require_whole(side: Side) -> None:
+    """Raise unless a side says all that every side knows, and either all or nothing beyond that."""
+    missing = [name for name in CORE if name not in side.identity]
+    beyond = [name for name in FULL if name in side.identity and name not in CORE]
+    if "base" in beyond:
+        missing += [name for name in FULL if name not in side.identity and name not in missing]
+    if missing:
+        raise SftbenchError(
+            f"does not say what it must: {', '.join(missing)}",
+            where=side.name,
+            remedy="Make it anew: with sftbench gate init, sftbench compare or lm_eval.",
+        )
+
+
 def _short(value: str) -> str:
     return value[:12] if len(value) == 32 else value
 
@@ -183,7 +228,7 @@ def notes_on(first: Side, second: Side) -> list[str]:
         SftbenchError: the base itself answers otherwise, by more than another machine explains.
     """
     found = []
-    unknown = sorted(set(first.identity) ^ set(second.identity))
+    unknown = [name for name in FULL if not (name in first.identity and name in second.identity)]
     if unknown:
         found.append(f"Not recorded on both sides, so not compared: {', '.join(unknown)}.")
     if first.base is not None and second.base is not None:
@@ -195,10 +240,27 @@ def notes_on(first: Side, second: Side) -> list[str]:
     ]
     if names:
         found.append(f"The two sides differ in {', '.join(names)}; that alone can flip an answer.")
-    shared = {run.name.digest for run in first.runs} & {run.name.digest for run in second.runs}
-    if shared - {None}:
-        found.append("A run of the candidate has the very weights of one of the baseline.")
+    found += _shared_runs(first, second)
     return found
+
+
+def _shared_runs(first: Side, second: Side) -> list[str]:
+    """Return a sentence where every run of the second side is one of the first's.
+
+    Raises:
+        SftbenchError: some are and others are not.
+    """
+    theirs = {run.name.digest for run in first.runs}
+    same = [run.name.name for run in second.runs if run.name.digest in theirs]
+    if same and len(same) < len(second.runs):
+        raise SftbenchError(
+            f"holds runs of {first.name} ({', '.join(same)}) among others",
+            where=second.name,
+            remedy="Name runs of the candidate's recipe alone.",
+        )
+    if not same:
+        return []
+    return ["The candidate is a run of the baseline itself: the same weights, or the same answers."]
 
 
 def _base_flips(first: Side, second: Side) -> list[str]:

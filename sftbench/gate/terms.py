@@ -32,12 +32,18 @@ def chosen_terms(
         SftbenchError: a term that makes no gate.
     """
     named = [primary] if isinstance(primary, str) else primary
-    said = {
-        "margin": None if margin is None else parse_margin(str(margin)),
-        "alpha": None if alpha is None else _alpha(alpha),
-        "primary": tuple(parse_endpoint(one).name for one in named) if named else None,
-        "seeds": None if seeds is None else _seeds(seeds),
-    }
+    try:
+        said = {
+            "margin": None if margin is None else parse_margin(str(margin)),
+            "alpha": None if alpha is None else _alpha(float(alpha)),
+            "primary": tuple(parse_endpoint(one).name for one in named) if named else None,
+            "seeds": None if seeds is None else _seeds(int(seeds)),
+        }
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SftbenchError(
+            f"a term of the gate cannot be read ({error})",
+            remedy="margin='2pp', alpha=0.05, primary='retention:in' (or several), seeds=3",
+        ) from None
     before = (DEFAULTS if declared is None else declared).model_dump()
     chosen = {name: before[name] if said[name] is None else said[name] for name in before}
     notes = [

@@ -34,7 +34,9 @@ def plain(text: str) -> str:
     for mark in "\\`*_[]|#~":
         flat = flat.replace(mark, f"\\{mark}")
     # An answer such as "@org/team" must not call anyone, and an address must not become a link.
-    return flat.replace("@", "@\N{ZERO WIDTH SPACE}").replace("://", ":\N{ZERO WIDTH SPACE}//")
+    for mark in ("@", "www", "GH"):
+        flat = flat.replace(mark, f"{mark}\N{ZERO WIDTH SPACE}")
+    return flat.replace("://", ":\N{ZERO WIDTH SPACE}//")
 
 
 def _endpoints(result: GateResult) -> str:
@@ -53,7 +55,7 @@ def _endpoint(one: EndpointResult) -> str:
         f"{points(one.baseline)} %",
         f"{points(one.candidate)} %",
         say.change(one).replace("[", "\\[").replace("]", "\\]"),
-        p_value(one.p_noninferior).replace("<", "&lt;"),
+        p_value(one.p_noninferior_holm).replace("<", "&lt;"),
         f"{'' if passes(one.verdict) else MARKS[one.verdict] + ' '}{say.NAMES[one.verdict]}",
     ]
     return f"| {' | '.join(cells)} |"

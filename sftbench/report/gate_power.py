@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sftbench.analysis.power import Chances, Planned
 from sftbench.report.gate_words import margin_words
+from sftbench.report.words import percents
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,13 +17,14 @@ def planned_sentence(planned: Planned, assumed: str) -> str:
     """Return what the figures rest on."""
     parts = [
         f"{planned.n:,.0f} facts",
-        f"{planned.discordance:.1%} of them answered otherwise by another run ({assumed})",
+        f"{percents(planned.discordance)} of each level answered otherwise by another run "
+        f"({assumed})",
     ]
     if planned.deff > 1:
         parts.append(f"design effect {planned.deff:.1f}")
     parts.append(f"runs: {planned.baseline_runs} baseline, {planned.candidate_runs} candidate")
     if planned.between:
-        parts.append(f"spread between runs {100 * planned.between:.1f} points")
+        parts.append(f"spread between runs {100 * planned.between:.1f} points beyond that")
     return "; ".join(parts) + "."
 
 

@@ -57,8 +57,8 @@ def _endpoints(result: GateResult) -> Table:
         )
     table.caption = (
         f"%: baseline→candidate; points: the difference, {1 - 2 * result.terms.alpha:.0%} "
-        "interval; changed: facts\nlost and gained. Bold decides; the verdicts of all others are "
-        "adjusted by Holm."
+        "interval; changed: facts\nlost and gained. Bold decides; of all others the verdicts are "
+        "adjusted by Holm,\nthe intervals are not."
     )
     table.caption_justify = "left"
     return table

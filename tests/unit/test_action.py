@@ -240,9 +240,11 @@ def test_paths_are_paths_and_run_nothing_but_what_is_to_be_run(action, place):
 
 
 def test_terms_and_the_base_reach_the_gate(action, place):
+    facts = facts_of(60)
+    write_lm_eval(place / "other", facts, answered(facts, 0.97, 30))
     shutil.copytree(place, place / "deep", ignore=shutil.ignore_patterns("deep", "odd"))
     ran = action(
-        candidate="good\nrun1\n",
+        candidate="good\nother\n",
         base="base\n",
         margin="0.007",
         alpha="0.1",

@@ -112,7 +112,8 @@ def test_primary_endpoints_are_not_adjusted_and_the_others_are():
         for one in result.others
     ]
     raw = [result_.primary[0].p_noninferior for result_ in alone]
-    assert [one.p_noninferior for one in result.others] == pytest.approx(holm(raw))
+    assert [one.p_noninferior for one in result.others] == pytest.approx(raw)
+    assert [one.p_noninferior_holm for one in result.others] == pytest.approx(holm(raw))
 
 
 def test_each_of_several_primary_endpoints_must_pass():
@@ -153,7 +154,7 @@ def test_an_endpoint_that_does_not_decide_fails_the_gate_where_it_is_shown_to_be
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["base", "suite", "mastery card"])
+@pytest.mark.parametrize("name", ["base", "suite", "mastery card", "answers", "decoding"])
 def test_sides_that_were_made_otherwise_are_refused_and_the_difference_is_named(name):
     mine, other = side(0.9), side(0.9, name="new", seed=1)
     mine, other = (
@@ -170,6 +171,65 @@ def test_other_facts_are_named_once_and_not_as_other_levels_and_questions():
         judge(side(0.9), side(0.9, name="new", seed=1, facts=facts_of(60)), TERMS)
     assert "facts asked" in str(error.value)
     assert "questions" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["questions", "mastery card", "decoding"])
+def test_a_side_that_does_not_say_what_it_must_is_no_side(name):
+    mine, other = side(0.9), side(0.9, name="new", seed=1)
+    less = {key: value for key, value in mine.identity.items() if key != name}
+    with pytest.raises(SftbenchError, match=f"does not say what it must: {name}"):
+        judge(replace(mine, identity=less), other, TERMS)
+
+
+@pytest.mark.parametrize("field", ["recipe", "variant"])
+def test_a_side_is_runs_of_one_recipe(field):
+    parts = []
+    for value in ("a", "b"):
+        one = side(0.9, name=value, seed=ord(value))
+        name = one.runs[0].name.model_copy(update={field: value, "seed": ord(value)})
+        parts.append(replace(one, runs=(replace(one.runs[0], name=name),)))
+    with pytest.raises(SftbenchError, match=f"different {field}"):
+        joined("x", parts)
+
+
+def test_runs_of_the_baseline_may_be_the_candidate_but_not_help_it():
+    mine = side(0.97, 0.97, 0.97)
+    again = judge(mine, replace(mine, name="again"), TERMS)
+    assert any("a run of the baseline itself" in note for note in again.notes)
+    mixed = replace(side(0.7, name="new", seed=1), name="mixed")
+    mixed = replace(mixed, runs=(*mixed.runs, *mine.runs[:2]))
+    with pytest.raises(SftbenchError, match="holds runs of recipe"):
+        judge(mine, mixed, TERMS)
+
+
+def test_two_lm_eval_sides_say_what_nobody_recorded(tmp_path):
+    facts = facts_of(60)
+    sides = [
+        side_of_lm_eval(write_lm_eval(tmp_path / str(seed), facts, answered(facts, 0.9, seed)))
+        for seed in (1, 2)
+    ]
+    found = judge(*sides, TERMS.model_copy(update={"primary": ("accuracy:in",)}))
+    assert any("not compared: base, tokenizer of the base" in note for note in found.notes)
+
+
+def test_answers_that_were_drawn_otherwise_are_refused(tmp_path):
+    facts = facts_of(20)
+    sides = [
+        side_of_lm_eval(
+            write_lm_eval(tmp_path / str(seed), facts, answered(facts, 0.9, seed), drawn=how)
+        )
+        for seed, how in ((1, None), (2, {"do_sample": True, "temperature": 1.0}))
+    ]
+    with pytest.raises(SftbenchError, match="differ in decoding"):
+        judge(*sides, TERMS)
+
+
+def test_a_copy_of_an_lm_eval_folder_is_no_further_run(tmp_path):
+    facts = facts_of(20)
+    for name in ("one", "copy"):
+        write_lm_eval(tmp_path / name, facts, answered(facts, 0.9, 1))
+    with pytest.raises(SftbenchError, match="the same weights or answers"):
+        read_side([str(tmp_path / "one"), str(tmp_path / "copy")])
 
 
 def test_fewer_runs_than_promised_are_refused():
@@ -269,7 +329,9 @@ def test_a_baseline_without_a_base(tmp_path):
     assert read_baseline(tmp_path / "b.parquet").side.base is None
 
 
-@pytest.mark.parametrize("change", ["suite", "digest", "runs", "terms"])
+@pytest.mark.parametrize(
+    "change", ["suite", "digest", "runs", "terms", "identity", "margin", "circumstances"]
+)
 def test_a_baseline_that_was_changed_is_refused(tmp_path, change):
     path = tmp_path / "b.parquet"
     write_baseline(path, side(0.9, 0.8), TERMS)
@@ -278,6 +340,10 @@ def test_a_baseline_that_was_changed_is_refused(tmp_path, change):
         frame = frame.with_columns(level=pl.lit(4, pl.Int8))
     elif change == "runs":
         record["runs"] = record["runs"][:1]
+    elif change == "margin":
+        record["terms"]["margin"] = 0.5
+    elif change in ("identity", "circumstances"):
+        record[change] = {} if change == "identity" else "x"
     else:
         record[change] = "0.9" if change == "suite" else {"margin": 3}
     BASELINE.write(frame, path, record)
@@ -318,6 +384,12 @@ def test_a_base_from_lm_eval_gives_retention(tmp_path):
     assert result.primary[0].lost > 0
 
 
+def spoil_results(folder, name, value):
+    """Write another value into the results of a run."""
+    path = folder / f"results_{TIME}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+
+
 def write_again(folder, **how):
     """Write another run into a folder."""
     write_lm_eval(folder, facts_of(4), answered(facts_of(4), 0.5, 1), **how)
@@ -333,6 +405,11 @@ def write_again(folder, **how):
         (lambda f: next(f.glob("samples_*in_level2*")).write_text('{"doc": {}}\n'), "line 1"),
         (lambda f: next(f.glob("samples_*in_level2*")).write_text("no json\n"), "line 1"),
         (lambda f: (f / f"results_{TIME}.json").write_text("[]"), "no results file"),
+        (lambda f: spoil_results(f, "n-samples", []), "not lm-eval's"),
+        (lambda f: spoil_results(f, "n-samples", {}), "results say 0"),
+        (lambda f: spoil_results(f, "versions", {"sft_knowledge_in_level1": "one"}), "not lm-eval"),
+        (lambda f: spoil_results(f, "n-shot", None), "not lm-eval's"),
+        (lambda f: spoil_results(f, "config", "x"), "not lm-eval's"),
         (lambda f: write_again(f, group="sft_knowledge_paper"), "2 groups"),
     ],
 )  # fmt: skip
@@ -453,7 +530,7 @@ def test_the_terminal_cuts_no_figure(width):
 def test_what_a_gate_sees_is_told_from_the_runs():
     (found,) = sights_of(side(0.9, 0.9, 0.9), TERMS)
     assert "3 runs" in found.assumed
-    assert found.planned.discordance == pytest.approx(0.18, abs=0.03)
+    assert found.planned.discordance == pytest.approx((0.18,) * 4, abs=0.06)
     passes = [chance.passes for _, chance in found.losses]
     assert passes == sorted(passes, reverse=True)
     at_margin = dict(found.losses)[TERMS.margin]
@@ -532,6 +609,11 @@ def test_terms_of_the_command_line_are_said_where_the_baseline_declares_others(b
         (["--baseline", "{b}", "--candidate", "{b}"], "holds no answers"),
         (["--baseline", "{b}", "--baseline", "{b}", "--candidate", "{b}"], "stands alone"),
         (["--baseline", "nowhere.parquet", "--candidate", "{b}"], "no such folder"),
+        (["--margin", "10pp", "init", "{here}", "-o", "x"], "stands before init"),
+        (["--baseline", "{b}", "--candidate", "{here}", "-o", "{b}"], "is an input"),
+        (["--baseline", "{b}", "--candidate", "{here}", "-o", "x", "--junit", "x"], "is an input"),
+        (["--baseline", "{b}", "--candidate", "{here}", "-o", "{b}/x"], "cannot be written"),
+        (["power", "--baseline", "{b}", "--runs", "3"], "of the baseline's own runs"),
         (["power"], "either --baseline or --facts"),
         (["power", "--facts", "100", "--discordance", "0"], "Two runs that never differ"),
         (["power", "--facts", "100", "--margin", "100pp"], "is none"),
