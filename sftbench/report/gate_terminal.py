@@ -51,7 +51,7 @@ def _endpoints(result: GateResult) -> Table:
             f"{one.n:,}",
             f"{points(one.baseline)}→{points(one.candidate)}",
             f"{signed(one.difference)} {signed_bracket(one, 0)}",
-            f"{MINUS}{one.lost:,} +{one.gained:,}",
+            f"{MINUS if one.lost else ''}{one.lost:,} {'+' if one.gained else ''}{one.gained:,}",
             f"[{COLOURS[one.verdict]}]{say.NAMES[one.verdict]}[/]",
             style="bold" if one.primary else None,
         )
