@@ -18,7 +18,7 @@ help:
 	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
 	@echo "make docs   the documentation as a site, out/site, links checked"
-	@echo "make bench  the short benchmarks, each as a ratio to work that is timed in turns with it (6 minutes)"
+	@echo "make bench  the short benchmarks, each as a ratio to work that is timed in turns with it (5 minutes)"
 	@echo "            bench-compare: against the saved run of this machine; bench-save: make that run anew;"
 	@echo "            bench-table: put saved runs into docs/performance.md; bench-long: the long ones (an hour, 20 GB)"
 	@echo "make clean  remove the environment and what the demo wrote"

@@ -96,14 +96,14 @@ def _compare(args: argparse.Namespace, more: Sequence[str]) -> int:
     saved = require_saved(this_machine())
     require_alike(saved, this_machine(), WORKLOADS)  # before minutes are spent
     now = measured(more)
-    changes = compare(saved, now, args.share)
-    slower = [change.name for change in failures(changes, whole=False)]
+    changes = compare(saved, now, args.share, whole=not more)
+    slower = [change.name for change in changes if change.verdict == "slower"]
     if slower:
         print(f"Slower, so measured once more: {', '.join(slower)}", flush=True)
         again = measured(more, AGAIN, slower)
-        changes = compare(saved, with_second_look(now, again), args.share)
+        changes = compare(saved, with_second_look(now, again), args.share, whole=not more)
     show(changes, version_notes(saved, now))
-    wrong = failures(changes, whole=not more)
+    wrong = failures(changes)
     print(verdict(wrong, args.share))
     return REGRESSION if wrong else 0
 
@@ -156,23 +156,25 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--runs", type=_count, default=RUNS, help="how many")
         if name == "compare":
             one.add_argument(
-                "--share", type=_positive, default=SHARE, help="by which part a ratio may grow"
+                "--share", type=_share, default=SHARE, help="by which part a ratio may grow"
             )
     return parser
 
 
-def _positive(text: str) -> float:
-    value = float(text)
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no part by which a ratio can grow")
+        raise argparse.ArgumentTypeError(f"{text} is no part by which a ratio can grow; 0.3 is one")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least one run is needed")
-    return value
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of runs; 3 is one")
+    return int(text)
 
 
 if __name__ == "__main__":

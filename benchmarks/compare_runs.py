@@ -94,10 +94,16 @@ def require_alike(saved: Run, machine: Machine, workloads: int) -> None:
         )
 
 
-def compare(saved: Run, now: Run, share: float = SHARE) -> list[Change]:
+def compare(saved: Run, now: Run, share: float = SHARE, *, whole: bool = True) -> list[Change]:
     """Return what became of every benchmark of two runs, in the order of the later one.
 
     A benchmark that is held against another reference than before is another benchmark.
+
+    Args:
+        saved: the run that is held against.
+        now: the later run.
+        share: by which part of itself a ratio may grow.
+        whole: whether all that there is was to be measured; else what was not is left out.
 
     Raises:
         SftbenchError: see `require_alike`.
@@ -106,7 +112,8 @@ def compare(saved: Run, now: Run, share: float = SHARE) -> list[Change]:
     before, after = (
         {(one.name, one.reference): one for one in run.benchmarks} for run in (saved, now)
     )
-    return [Change(before.get(key), after.get(key), share) for key in {**after, **before}]
+    names = {**after, **before} if whole else after
+    return [Change(before.get(key), after.get(key), share) for key in names]
 
 
 def with_second_look(run: Run, again: Run) -> Run:
@@ -122,10 +129,9 @@ def with_second_look(run: Run, again: Run) -> Run:
     return run.model_copy(update={"benchmarks": rows})
 
 
-def failures(changes: Sequence[Change], *, whole: bool = True) -> list[Change]:
-    """Return what is slower, and of a whole run what was not measured that once was."""
-    wrong = ("slower", "missing") if whole else ("slower",)
-    return [change for change in changes if change.verdict in wrong]
+def failures(changes: Sequence[Change]) -> list[Change]:
+    """Return what is slower, and what was not measured that once was."""
+    return [change for change in changes if change.verdict in ("slower", "missing")]
 
 
 def version_notes(saved: Run, now: Run) -> list[str]:

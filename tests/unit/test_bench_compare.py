@@ -112,7 +112,14 @@ def test_a_missing_benchmark_fails_a_whole_run_and_a_new_one_does_not():
         "gone": "missing",
     }
     assert [one.name for one in failures(changes)] == ["gone"]
-    assert failures(changes, whole=False) == []
+
+
+def test_of_a_part_what_is_not_in_it_is_left_out():
+    saved = run_of(measured("plan", 10.0), measured("swap", 1.0))
+    changes = compare(saved, run_of(measured("plan", 10.0)), whole=False)
+
+    assert [one.name for one in changes] == ["plan"]
+    assert failures(changes) == []
 
 
 def test_against_another_reference_it_is_another_benchmark():
@@ -325,12 +332,19 @@ def test_a_part_is_neither_saved_nor_shown(name, monkeypatch, capsys):
     assert "no option -m here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("share", ["0", "-1", "inf", "much"])
-def test_a_share_that_is_none_is_refused(share, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["benchmarks", "compare", "--share", share])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["compare", f"--share={share}"] for share in ("0", "-1", "inf", "nan", "much")),
+        *(["save", f"--runs={runs}"] for runs in ("0", "-1", "1.5", "few")),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(options, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", *options])
 
     with pytest.raises(SystemExit, match="2"):
         command.main()
+    assert "is no " in capsys.readouterr().err
 
 
 # -- the page -------------------------------------------------------------------------------------
