@@ -80,11 +80,38 @@ def test_a_failure_shows_the_users_line_levels_and_lost_facts_and_no_line_of_our
         ('margin="1pp", on_inconclusive="pass"', {"passed": 1, "warnings": 1}),
         ("seeds=2", {"failed": 1}),
         ("margn=2", {"failed": 1}),
+        ('margin="1pp", on_inconclusive="fial"', {"failed": 1}),
+        ('seeds="x"', {"failed": 1}),
     ],
 )
 def test_terms_of_the_marker(project, more, outcome):
     project.makepyfile(GATE.format(candidate="good", more=f", {more}"))
     run(project).assert_outcomes(**outcome)
+
+
+@pytest.mark.integration
+def test_a_class_and_its_test_share_their_terms_and_no_cache_is_needed(project, monkeypatch):
+    project.makepyfile(
+        "import pytest\n"
+        "@pytest.mark.sftbench(baseline='b.parquet', margin='1pp')\n"
+        "class TestRecipe:\n"
+        "    @pytest.mark.sftbench(margin='6pp')\n"
+        "    def test_recipe(self, sftbench_gate): sftbench_gate('good')"
+    )
+    monkeypatch.setenv("SFTBENCH_CACHE", str(project.path / "cache"))
+    project.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+@pytest.mark.integration
+def test_what_would_be_passed_over_is_refused(project):
+    project.makepyfile(
+        "import pytest\n"
+        "@pytest.mark.sftbench(baseline='b.parquet')\n"
+        "def test_recipe(sftbench_gate): sftbench_gate('good', limit=3)"
+    )
+    found = run(project)
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["*is scored already, so limit would be passed over*"])
 
 
 @pytest.mark.integration
@@ -110,6 +137,16 @@ def test_a_baseline_can_be_written_by_the_test_itself(project):
     run(project).assert_outcomes(passed=1)
 
 
+@pytest.mark.integration
+def test_a_baseline_of_three_runs_is_not_replaced_by_one(project):
+    before = (project.path / "b.parquet").read_bytes()
+    project.makepyfile(GATE.format(candidate="good", more=""))
+    found = run(project, "--sftbench-write-baseline")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["*has 3 runs, and the test brings 1*"])
+    assert (project.path / "b.parquet").read_bytes() == before
+
+
 TRAIN = """
 import pytest
 
@@ -131,6 +168,10 @@ def test_nothing_is_trained_twice_by_processes_or_reruns(pytester):
     run(pytester, "-n", "2").assert_outcomes(passed=4)
     run(pytester).assert_outcomes(passed=4)
     assert log.read_text() == "trained\n"
+    # Another function under the same key is another training.
+    pytester.makepyfile(TRAIN.format(log=log).replace('write_text("x")', 'write_text("y")'))
+    run(pytester).assert_outcomes(passed=4)
+    assert log.read_text() == "trained\n" * 2
 
 
 @pytest.mark.integration
