@@ -22,10 +22,19 @@ HERE = Path(__file__).resolve().parent
 FIGURES = HERE / "data" / "mastery_frontier.json"
 PICTURE = HERE.parent / "docs" / "images" / "mastery-frontier.png"
 VENDOR = HERE.parent / "sftbench" / "report" / "vendor"
-SIZE = (960, 430)
+LABELS = {
+    "sampled, 1 of 10 draws": "1 draw",
+    "sampled, 2 of 10 draws": "2 draws of 10",
+    "sampled, 5 of 10 draws": "5",
+    "adaptive, error 0.2": "error 0.2",
+    "likelihood": "default",
+    "likelihood, all templates twice": "all templates, twice",
+}
+"""What is written beside a point; others stand too near to one another."""
+SIZE = (960, 470)
 
 PAGE = """<!doctype html><meta charset="utf-8">
-<style>body {{ margin: 12px; font: 13px system-ui, sans-serif; background: white; color: #222 }}
+<style>h2 {{ font: 600 15px system-ui, sans-serif; margin: 0 }} body {{ margin: 12px; font: 13px system-ui, sans-serif; background: white; color: #222 }}
 figure {{ margin: 0 }} .row {{ display: flex; gap: 8px }}</style>
 <div class="row" id="charts"></div>
 <script>{d3}</script><script>{plot}</script>
@@ -35,20 +44,21 @@ const colours = {{domain: ["sampled", "adaptive", "likelihood"],
                  range: ["#888", "#c2702d", "#2458a6"]}};
 for (const [key, title] of [["kappa", "all facts"], ["middle", "facts of level 2 to 4"]]) {{
   document.querySelector("#charts").append(Plot.plot({{
-    title: `Weighted kappa, ${{title}}`, width: 465, height: 370, marginLeft: 48, marginRight: 20,
-    x: {{type: "log", reverse: true, label: "cheaper, cost of a fact, 210 completions = 1",
+    title: `Weighted kappa, ${{title}}`, width: 465, height: 400, marginLeft: 48, marginRight: 24, marginBottom: 40,
+    x: {{type: "log", label: "cost of a fact (210 completions: 1); cheaper to the right",
         ticks: [1, 0.5, 0.2, 0.1, 0.05, 0.02],
         tickFormat: d => d >= 1 ? "1" : `1/${{Math.round(1 / d)}}`,
         domain: [1.4, 0.018]}},
     y: {{label: "agreement", grid: true, nice: true}},
-    color: {{...colours, legend: key === "kappa"}},
+    color: {{...colours, legend: true}},
     marks: [
       Plot.ruleY([rerun[key]], {{strokeDasharray: "4 3", stroke: "#888"}}),
-      Plot.text([rerun[key]], {{y: d => d, frameAnchor: "right", textAnchor: "end", dy: -6,
+      Plot.text([rerun[key]], {{y: d => d, frameAnchor: "left", textAnchor: "start", dy: -6, dx: 4,
                                text: () => "the card's own re-run", fill: "#666"}}),
       Plot.dot(rows, {{x: "cost", y: key, fill: "kind", r: d => d.isDefault ? 6 : 4,
                       stroke: d => d.isDefault ? "black" : "none"}}),
-      Plot.text(rows, {{x: "cost", y: key, text: "label", dy: 14, fontSize: 11}})
+      Plot.text(rows.filter(d => d.below), {{x: "cost", y: key, text: "label", dy: 14}}),
+      Plot.text(rows.filter(d => !d.below), {{x: "cost", y: key, text: "label", dy: -12}})
     ]
   }}));
 }}
@@ -80,11 +90,11 @@ def page(figures: list[dict[str, Any]]) -> str:
 def point(one: dict[str, Any]) -> dict[str, Any]:
     """Return where an estimator stands: means over the card and its re-run."""
     sides = (one["card"], one["re-run"])
-    label = one["name"].partition(", ")[2] or one["name"].removeprefix("the card's own ")
     return {
         "kind": one["kind"],
-        "label": "default" if one["name"] == "likelihood" else label,
+        "label": LABELS.get(one["name"], ""),
         "isDefault": one["name"] == "likelihood",
+        "below": one["kind"] != "likelihood",
         "cost": one["cost"],
         "kappa": sum(side["kappa"] for side in sides) / 2,
         "middle": sum(side["middle_kappa"] for side in sides) / 2,

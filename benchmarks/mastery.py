@@ -233,7 +233,7 @@ def likelihoods() -> dict[str, Estimator]:
     default = LikelihoodEstimator()
     return {
         "likelihood": default,
-        "likelihood, gain 0.15": replace(default, gain=0.15),
+        "likelihood, gain 0.05": replace(default, gain=0.05),
         "likelihood, all templates twice": replace(default, gain=0.0),
     }
 

@@ -74,7 +74,7 @@ class LikelihoodEstimator:
     temperature: float = 0.7
     max_new_tokens: int = 32
     looked: int = 12
-    gain: float = 0.05
+    gain: float = 0.15
     how: How = "words"
     seed: int = 0
 

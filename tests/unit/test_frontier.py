@@ -32,7 +32,7 @@ def test_every_figure_that_has_a_cost_is_drawn_where_it_was_measured():
             figures("likelihood", "likelihood", 0.05, 0.7),
         )
     ]
-    assert [one["label"] for one in found] == ["re-run", "2 of 10 draws", "default"]
+    assert [one["label"] for one in found] == ["", "2 draws of 10", "default"]
     assert [(one["cost"], one["kappa"], one["middle"]) for one in found] == [
         (1.0, 0.9, 0.45),
         (0.2, 0.8, 0.4),
