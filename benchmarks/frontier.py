@@ -34,7 +34,8 @@ LABELS = {
 SIZE = (960, 470)
 
 PAGE = """<!doctype html><meta charset="utf-8">
-<style>h2 {{ font: 600 15px system-ui, sans-serif; margin: 0 }} body {{ margin: 12px; font: 13px system-ui, sans-serif; background: white; color: #222 }}
+<style>h2 {{ font: 600 15px system-ui, sans-serif; margin: 0 }}
+body {{ margin: 12px; font: 13px system-ui, sans-serif; background: white; color: #222 }}
 figure {{ margin: 0 }} .row {{ display: flex; gap: 8px }}</style>
 <div class="row" id="charts"></div>
 <script>{d3}</script><script>{plot}</script>
@@ -44,7 +45,8 @@ const colours = {{domain: ["sampled", "adaptive", "likelihood"],
                  range: ["#888", "#c2702d", "#2458a6"]}};
 for (const [key, title] of [["kappa", "all facts"], ["middle", "facts of level 2 to 4"]]) {{
   document.querySelector("#charts").append(Plot.plot({{
-    title: `Weighted kappa, ${{title}}`, width: 465, height: 400, marginLeft: 48, marginRight: 24, marginBottom: 40,
+    title: `Weighted kappa, ${{title}}`, width: 465, height: 400,
+    marginLeft: 48, marginRight: 24, marginBottom: 40, insetBottom: 20,
     x: {{type: "log", label: "cost of a fact (210 completions: 1); cheaper to the right",
         ticks: [1, 0.5, 0.2, 0.1, 0.05, 0.02],
         tickFormat: d => d >= 1 ? "1" : `1/${{Math.round(1 / d)}}`,
