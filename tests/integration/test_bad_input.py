@@ -172,12 +172,12 @@ def test_debug_shows_the_traceback(monkeypatch):
         main()
 
 
-def test_what_should_not_happen_says_so_and_exits_with_1(sftbench, monkeypatch):
+def test_what_should_not_happen_says_so_and_is_no_verdict(sftbench, monkeypatch):
     def broken(ref, **more):
         raise RuntimeError("odd")
 
     monkeypatch.setattr("sftbench.checkpoints.reference.resolve", broken)
     code, message = sftbench("model", "lab")
-    assert code == 1
+    assert code == 70
     assert "RuntimeError: odd" in message
     assert "--debug" in message

@@ -240,7 +240,7 @@ def test_paths_are_paths_and_run_nothing_but_what_is_to_be_run(action, place):
 
 
 def test_terms_and_the_base_reach_the_gate(action, place):
-    facts = facts_of(60)
+    facts = facts_of(60).with_columns(question=pl.lit(COMMAND))
     write_lm_eval(place / "other", facts, answered(facts, 0.97, 30))
     shutil.copytree(place, place / "deep", ignore=shutil.ignore_patterns("deep", "odd"))
     ran = action(
@@ -254,6 +254,7 @@ def test_terms_and_the_base_reach_the_gate(action, place):
         working_directory="deep",
         artifact="",
     )
+    assert ran.outputs["report"], ran["Gate"].output
     terms = json.loads(Path(ran.outputs["report"]).read_text())["terms"]
     assert terms == {
         "margin": 0.007, "alpha": 0.1, "primary": ["retention:in", "retention:out"], "seeds": 2
