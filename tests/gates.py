@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sftbench.analysis.gate import RunName
+from sftbench.analysis.gate import RunName, Terms
 from sftbench.gate.sides import FULL, Run, Side, fact_identity
 
 PER_LEVEL = 80
+TERMS = Terms(margin=0.05, alpha=0.05, primary=("retention:in",), seeds=1)
 
 
 def facts_of(per_level=PER_LEVEL, domains=("in", "out")):
