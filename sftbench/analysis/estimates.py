@@ -19,6 +19,9 @@ from sftbench.analysis.intervals import (
 if TYPE_CHECKING:
     from sftbench.analysis.design import Floats
 
+SAME = 1e-9
+"""Values that differ by less are the same."""
+
 
 class Estimate(NamedTuple):
     """A mean over levels, or one level of it: fractions (100 of them are percentage points).
@@ -81,6 +84,29 @@ def difference(design: Design, before: Floats, after: Floats) -> Estimate:
     lost = design.means(floats(after < before)) * n
     bounds = mean_difference(gained, lost, n, q=quantile(spread.df))
     return _estimate(design, design.mean(after - before), spread, bounds)
+
+
+def mean_change(design: Design, changes: Floats) -> Estimate | None:
+    """Return the mean over levels of a difference of two rates, with its t interval.
+
+    A rate is a mean over many draws, so there are no counts for a score interval: the bounds are t
+    standard errors away, cut at -1 and 1.
+
+    Args:
+        design: the facts.
+        changes: of each, in [-1, 1], ``[facts]``.
+
+    Returns:
+        None where nothing shows how the difference varies: one cluster alone, the same difference
+        in every fact, or in every cluster.
+    """
+    spread = design.spread(changes)
+    if design.clusters == 1 or np.ptp(changes) < SAME or spread.variance <= 0:
+        return None
+    value, half = design.mean(changes), quantile(spread.df) * math.sqrt(spread.variance)
+    return _estimate(
+        design, value, spread, Interval(max(-1.0, value - half), min(1.0, value + half))
+    )
 
 
 def _estimate(design: Design, value: float, spread: Spread, bounds: Interval) -> Estimate:

@@ -7,22 +7,18 @@ taken from the other half; then the halves change places (cross-fitting), and bo
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from sftbench.analysis.design import Design, value_column
-from sftbench.analysis.intervals import quantile
+from sftbench.analysis.estimates import mean_change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 LEVELS = (0, 1, 2, 3, 4)
-ROUNDING = 1e-9
-"""Rates that differ by less are the same."""
 
 
 class Rate(NamedTuple):
@@ -202,10 +198,7 @@ def _rate(part: pl.DataFrame, values: pl.Expr) -> Rate:
     )
     design = Design.of(rows, by_level=False)
     value = value_column(rows, design, "value")
-    mean, spread = design.mean(value), design.spread(value)
-    if design.clusters == 1 or np.ptp(value) < ROUNDING:
-        return Rate(mean, None, None, None, design.clusters, None)
-    se = math.sqrt(spread.variance)
-    half = quantile(spread.df) * se
-    low, high = max(-1.0, mean - half), min(1.0, mean + half)
-    return Rate(mean, se, low, high, design.clusters, spread.df)
+    found = mean_change(design, value)
+    if found is None:
+        return Rate(design.mean(value), None, None, None, design.clusters, None)
+    return Rate(found.value, found.se, found.low, found.high, found.clusters, found.df)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sftbench.analysis.evidence import EstimateRecord, NoiseResult, PairResult
+from sftbench.analysis.loss import LossResult
 from sftbench.analysis.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -340,6 +341,7 @@ class Summary(Record):
         pairs: base and tuned model, then tuned model and each restored variant.
         noise: what is only noise; None in files of earlier versions.
         repair: how a restore was chosen on facts that are not among these, if one was.
+        loss: what kinds of loss there are; None unless they were told apart.
     """
 
     kind: Literal["sftbench-compare"] = "sftbench-compare"
@@ -357,6 +359,7 @@ class Summary(Record):
     pairs: tuple[PairResult, ...] = ()
     noise: NoiseResult | None = None
     repair: RepairChoice | None = None
+    loss: LossResult | None = None
 
     @property
     def every(self) -> tuple[VariantResult, ...]:

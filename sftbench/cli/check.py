@@ -51,6 +51,14 @@ def check(
             min=0, max=100, help="Random changes of the fine-tune's size to hold it against."
         ),
     ] = 3,
+    loss: Annotated[
+        bool,
+        typer.Option("--loss", help="Tell kinds of loss apart as well, beyond the budget."),
+    ] = False,
+    drift: Annotated[
+        bool,
+        typer.Option("--drift", help="Measure how predictions and weights moved, likewise."),
+    ] = False,
     prompt: Annotated[Literal["fewshot", "paper"], typer.Option(help="How to ask.")] = "fewshot",
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Ask every variant as a chat.")
@@ -101,6 +109,8 @@ def check(
             prompt=PROMPTS[prompt],
             chat=chat,
             engine=settings,
+            loss=loss,
+            drift=drift,
         ),
         make_engine,
         lambda line: aside.print(f"[yellow]Note:[/] {escape(line)}"),

@@ -73,6 +73,21 @@ def compare(
             "base asked again in other batches. 3 is a good number.",
         ),
     ] = 0,
+    loss: Annotated[
+        bool,
+        typer.Option("--loss", help="Tell kinds of loss apart: of form, of access, of knowledge."),
+    ] = False,
+    remeasure: Annotated[
+        bool,
+        typer.Option(
+            "--remeasure",
+            help="--loss, and the mastery of every fact measured again, before and after.",
+        ),
+    ] = False,
+    drift: Annotated[
+        bool,
+        typer.Option("--drift", help="Measure how predictions and weights moved."),
+    ] = False,
     arithmetic: ArithmeticOption = "fp32",
     prompt: Annotated[str, typer.Option(help="fewshot or paper.")] = "fewshot",
     apply_chat_template: Annotated[
@@ -149,6 +164,9 @@ def compare(
         domain=domain,
         chat=chat,
         tasks=beside,
+        loss=loss or remeasure,
+        remeasure=remeasure,
+        drift=drift,
         notes=models.notes,
         base_name=models.base_name,
         tuned_name=models.tuned_name,

@@ -86,6 +86,11 @@ def write_chats(
         ) from None
 
 
+def has_template(folder: Path) -> bool:
+    """Return whether the tokenizer of a checkpoint can write a chat."""
+    return getattr(_tokenizer(folder), "chat_template", None) is not None
+
+
 def writes_the_date(folder: Path) -> bool:
     """Return whether the chat template of a checkpoint writes the date of the day."""
     return DATED in str(getattr(_tokenizer(folder), "chat_template", None))

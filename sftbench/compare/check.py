@@ -199,6 +199,8 @@ def _request(wanted: CheckRequest, facts: FactSet, card: MasteryCard) -> Request
         noise=wanted.noise,
         engine=wanted.engine,
         chat=wanted.chat,
+        loss=wanted.loss,
+        drift=wanted.drift,
         notes=wanted.models.notes,
         base_name=wanted.models.base_name,
         tuned_name=wanted.models.tuned_name,

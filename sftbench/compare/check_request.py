@@ -31,6 +31,8 @@ class CheckRequest:
         prompt: how questions are put.
         chat: who is asked through a chat template.
         engine: which engine.
+        loss: tell kinds of loss apart, beyond the budget if it takes longer.
+        drift: measure how predictions and weights moved, likewise.
     """
 
     models: Pair
@@ -44,3 +46,5 @@ class CheckRequest:
     prompt: Prompt = field(default_factory=lambda: PROMPTS["fewshot"])
     chat: Chat = "none"
     engine: EngineSettings = field(default_factory=EngineSettings)
+    loss: bool = False
+    drift: bool = False

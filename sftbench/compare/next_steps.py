@@ -91,6 +91,7 @@ def next_steps(
 ) -> tuple[tuple[str, str], ...]:
     """Return what to do next, the first step first."""
     steps = _on_all_facts(wanted, request, compared)
+    steps += _told_apart(wanted, request, compared)
     steps.append(
         (
             "what it was tuned for",
@@ -100,6 +101,15 @@ def next_steps(
     steps += _restores(wanted, request, compared)
     rescored = _command("rescore", {"matching": "strict-paper"}, [str(request.out)])
     return (*steps, ("the paper's matching", rescored))
+
+
+def _told_apart(
+    wanted: CheckRequest, request: Request, compared: Compared
+) -> list[tuple[str, str]]:
+    """Return how to tell kinds of loss apart, in the same folder, unless that was done."""
+    if compared.summary.loss is not None or not compared.lost.height:
+        return []
+    return [("what kind of loss it is", f"{compare_command(wanted, request)} --loss")]
 
 
 def _on_all_facts(

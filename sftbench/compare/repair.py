@@ -79,6 +79,9 @@ def run_with_repair(
         restored=tuple(candidates),
         noise=0,
         tasks=task,
+        loss=False,
+        remeasure=False,
+        drift=False,
     )
     run(validation, factory, lambda _: None)
     choice = choose(read_result(validation.out), candidates)

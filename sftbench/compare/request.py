@@ -49,6 +49,9 @@ class Request:
         part: ask all facts, those that a restore is chosen on, or the others.
         chat: who is asked through the chat template of the tokenizer.
         tasks: lm-eval tasks to run as well.
+        loss: tell kinds of loss apart (docs/loss.md).
+        remeasure: with `loss`, measure the mastery of every fact again, before and after.
+        drift: measure how predictions and weights moved (docs/drift.md).
         notes: what is known of the two models already and a reader must know, such as how the
             base was found; one sentence each.
         base_name: how the user named the base.
@@ -70,6 +73,9 @@ class Request:
     part: Part = "all"
     chat: Chat = "none"
     tasks: TaskRequest | None = None
+    loss: bool = False
+    remeasure: bool = False
+    drift: bool = False
     notes: tuple[str, ...] = ()
     base_name: str = ""
     tuned_name: str = ""

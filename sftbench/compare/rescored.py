@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+NOT_AGAIN = (
+    "What kind of loss each is was told for the answers as they were scored before; it is left "
+    "out here, since it takes a model."
+)
+
+
 @dataclass(frozen=True)
 class Rescoring:
     """What to score by instead; what is None stays as it was.
@@ -79,6 +85,7 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
         warnings=(
             _said(found, rows, how),
             *(cautions_of_levels(how.card) if how.card else ()),
+            *([NOT_AGAIN] if found.summary.loss is not None else []),
             *found.summary.warnings,
         ),
         chat=found.summary.chat,

@@ -24,6 +24,7 @@ from sftbench.compare.summarise import (
     lost_of,
     relation_results,
     variant_results,
+    with_kinds,
 )
 from sftbench.facts.table import FACTS, FactSet
 from sftbench.report.html import render
@@ -58,6 +59,7 @@ def sum_up(
     rows: pl.DataFrame,
     facts: FactSet | None = None,
     mastery: MasteryChangeRecord | None = None,
+    kinds: pl.DataFrame | None = None,
     **more: Any,
 ) -> Compared:
     """Return the result that answers give.
@@ -68,6 +70,7 @@ def sum_up(
         rows: the facts asked: columns of `ASKED`.
         facts: the whole fact set, for what a relation scores without knowledge.
         mastery: what chance alone does to the levels.
+        kinds: fact_id, variant and kind of every loss, where losses were told apart.
         more: further fields of `Summary`.
     """
     items = items_of(answered, rows)
@@ -87,7 +90,10 @@ def sum_up(
         noise=noise_result(answered, known, mastery),
         **more,
     )
-    return Compared(summary, lost_of(items, answered), gained_of(items, answered))
+    lost = lost_of(items, answered)
+    if kinds is not None:
+        lost = with_kinds(lost, kinds)
+    return Compared(summary, lost, gained_of(items, answered))
 
 
 def _results(

@@ -26,6 +26,8 @@ from sftbench.common.progress import progress
 from sftbench.compare.answered import Answered
 from sftbench.compare.bench import lent
 from sftbench.compare.evidence import chance_of
+from sftbench.compare.loss_result import tell_losses
+from sftbench.compare.losses import Losses
 from sftbench.compare.plan import Plan, make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.result import REPORT, SUMMARY, Compared, sum_up, write_result
@@ -85,6 +87,8 @@ def run(
     found = [*_findings(plan, answered), *_engine_findings(answered, present)]
     for warning in found:
         notify(warning)
+    losses = Losses(plan, answered)
+    told = tell_losses(losses, factory) if losses.wanted_at_all else None
     compared = sum_up(
         _run_record(plan, answered, time.monotonic() - began),
         answered,
@@ -95,6 +99,8 @@ def run(
         warnings=(*plan.warnings, *found),
         chat=request.chat != "none",
         repair=repair,
+        loss=None if told is None else told.result,
+        kinds=None if told is None else told.items,
     )
     write_result(request.out, compared, plan.rows)
     return compared

@@ -57,6 +57,19 @@ def lost_of(items: pl.DataFrame, answered: Sequence[Answered]) -> pl.DataFrame:
     return changes.lost_facts(items, BASE, TUNED, _restored_names(answered))
 
 
+def with_kinds(lost: pl.DataFrame, kinds: pl.DataFrame) -> pl.DataFrame:
+    """Return the lost facts with the kind of each loss by the tuned model, before the last column.
+
+    Args:
+        lost: as from `lost_of`.
+        kinds: fact_id, variant and kind of every loss.
+    """
+    own = kinds.filter(pl.col("variant") == TUNED).select("fact_id", "kind")
+    *first, last = lost.columns
+    joined = lost.join(own, on="fact_id", how="left", maintain_order="left")
+    return joined.select(*first, "kind", last)
+
+
 def gained_of(items: pl.DataFrame, answered: Sequence[Answered]) -> pl.DataFrame:
     """Return the gained facts (see `sftbench.analysis.changes.gained_facts`)."""
     return changes.gained_facts(items, BASE, TUNED, _restored_names(answered))

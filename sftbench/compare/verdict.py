@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
+from sftbench.report.loss_words import loss_sentence
 from sftbench.report.restores import repair_sentence
 from sftbench.report.rule_names import chosen_of, papers_alone
 from sftbench.report.words import (
@@ -29,7 +30,7 @@ TELLING = 5
 
 
 def sentences(summary: Summary) -> tuple[str, ...]:
-    """Return what was kept, whether noise does as well, what changed, and what a restore does.
+    """Return what was kept, whether noise does as well, what was lost, and what a restore does.
 
     Every share and difference comes with its 95 % interval.
     """
@@ -37,6 +38,7 @@ def sentences(summary: Summary) -> tuple[str, ...]:
         verdict(summary),
         noise_sentence(summary),
         _accuracy(summary),
+        "" if summary.loss is None else loss_sentence(summary.loss),
         repair_sentence(summary),
         _restored(summary),
     )

@@ -82,7 +82,7 @@ def make_card(
     # Engines draw alike in distribution, not draw by draw: one card holds the draws of one engine.
     made_by["engine"] = engine.describe().get("engine", "")
     journal = Journal(output.with_name(output.name + ".journal"), digest_of(made_by))
-    _run(engine, facts, estimator, chosen, journal)
+    measure_all(engine, facts, estimator, chosen, journal)
     found = [journal.finished[fact_id] for fact_id in chosen["fact_id"]]
     schema = {name: MASTERY.columns[name] for name in Measured._fields}
     card = MasteryCard(with_levels(pl.DataFrame(found, schema, orient="row")), record, output)
@@ -91,16 +91,17 @@ def make_card(
     return card
 
 
-def _run(
+def measure_all(
     engine: Sampler,
     facts: FactSet,
     estimator: Estimator,
     chosen: pl.DataFrame,
     journal: Journal,
+    title: str = "levelling facts",
 ) -> None:
-    """Level what the journal does not hold yet."""
+    """Measure the chosen facts that the journal does not hold yet, and write them into it."""
     todo = [row for row in chosen.iter_rows(named=True) if row["fact_id"] not in journal.finished]
-    with journal, progress("levelling facts", chosen.height, unit="facts") as advance:
+    with journal, progress(title, chosen.height, unit="facts") as advance:
         advance(chosen.height - len(todo))
         for found in estimator.estimate(engine, todo, facts.templates):
             journal.add(found)

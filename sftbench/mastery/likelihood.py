@@ -115,9 +115,13 @@ class LikelihoodEstimator:
             self._read(engine, left, templates, readings, step)
             left = [row for row in left if not settled(readings[row["fact_id"]], self.gain)]
         return [
-            Measured(fact_id, chances=chances_of(own), error=error_of(own))
+            Measured(fact_id, chances=chances_of(own), error=self.error_of(own))
             for fact_id, own in readings.items()
         ]
+
+    def error_of(self, readings: Readings) -> float:
+        """Return the standard error of the mean of a fact's chances."""
+        return error_of(readings)
 
     def _read(
         self,

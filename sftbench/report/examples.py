@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Facts of each kind on the page; all of them are in the tables beside it."""
+TOLD = ("format", "access", "knowledge")
+"""Kinds of loss that are named beside a lost fact, where losses were told apart."""
 
 
 class Example(NamedTuple):
     """One fact before and after.
 
     Attributes:
-        about: relation, domain, mastery level and rate.
+        about: relation, domain, mastery level and rate, and the kind of loss where it is told.
         base_logprob: log-probability of the right answer, nats.
         tuned_logprob: the same.
         restored: the restored variants that answer right, as amounts such as "5 %".
@@ -62,6 +64,7 @@ def _example(row: Mapping[str, Any], right_in: str, amounts: Mapping[str, str]) 
         about=(
             f"{row['relation']}, {DOMAIN_NAMES[row['domain']]}, "
             f"level {row['level']} (R = {row['rate']:.2f})"
+            + (f", a loss of {row['kind']}" if row.get("kind") in TOLD else "")
         ),
         answer=words.clip(row["answer"]),
         base_text=words.clip(row["base_text"]),

@@ -20,7 +20,7 @@ from sftbench.analysis.summary import (
     Summary,
     VariantResult,
 )
-from sftbench.report import charts, evidence, notes, restores, words
+from sftbench.report import charts, evidence, loss, loss_words, notes, restores, words
 from sftbench.report.examples import examples
 from sftbench.report.rule_names import papers_alone
 from sftbench.report.run_facts import recipe_text, run_facts
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
-SCRIPTS = (*LIBRARIES, "templates/page.js", "templates/charts.js")
+SCRIPTS = (*LIBRARIES, "templates/page.js", "templates/charts.js", "templates/loss.js")
 LEVELS = range(5)
 BRACKET = re.compile(rf"\[[\d.,+∞{words.MINUS}{words.FIXED}]+\]")
 
@@ -49,7 +49,7 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         style=Markup(_part("templates/style.css")),  # ours
         scripts=[Markup(script) for script in scripts],  # ours and the libraries'
         policy=_policy(scripts),
-        data=charts.chart_data(summary),
+        data={**charts.chart_data(summary), **loss.chart_data(summary)},
         verdict=words.verdict(summary),
         accuracy=words.accuracy_sentence(summary),
         noise=words.noise_sentence(summary),
@@ -162,6 +162,8 @@ def _template() -> jinja2.Template:
         "forgotten": evidence.forgotten,
         "differences": evidence.differences,
         "taken": restores.taken,
+        "loss": loss,
+        "loss_words": loss_words,
         "level_kept": charts.level_kept,
         "level_outcomes": charts.level_outcomes,
         "relation_points": charts.relation_points,

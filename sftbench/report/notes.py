@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sftbench.analysis.seeds import FEW_RUNS
 from sftbench.analysis.summary import DOMAIN_NAMES, Summary
-from sftbench.report import words
+from sftbench.report import loss_words, words
 from sftbench.report.restores import has_taken
 from sftbench.report.rule_names import CONTROLS, chosen_of, papers_alone, rule_of
 
@@ -129,6 +129,7 @@ def glossary(summary: Summary) -> tuple[Term, ...]:
             "Log-probability of the right answer after the prompt, in nats; a mean over facts in "
             "the tables. It tells a fact that is no longer said from one that is no longer known.",
         ),
+        *(loss_words.TERMS if summary.loss else ()),
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 from sftbench.report import evidence
+from sftbench.report.loss_tables import loss_tables
+from sftbench.report.loss_words import loss_sentence
 from sftbench.report.tables import stacked, titled
 from sftbench.report.words import (
     BRACKETS,
@@ -57,6 +59,12 @@ def show(summary: Summary, console: Console, *, relations: bool = False) -> None
     for sentence in filter(None, (noise, evidence.flips_sentence(summary))):
         console.print()
         _say(console, sentence)
+    if summary.loss is not None:
+        console.print()
+        _say(console, loss_sentence(summary.loss))
+        for table in loss_tables(summary):
+            console.print()
+            console.print(table)
     levels = [_levels(summary, domain) for domain in summary.domains]
     for table in [*levels, *([_relations(summary)] if relations else [])]:
         console.print()

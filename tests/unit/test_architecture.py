@@ -21,6 +21,7 @@ ALL = {
     "gate",
     "harness",
     "lab",
+    "loss",
     "mastery",
     "recipes",
     "report",
@@ -37,6 +38,7 @@ ALLOWED = {
     "mastery": {"common", "facts", "engines", "checkpoints"},
     "recipes": {"common", "facts", "engines", "checkpoints", "mastery"},
     "scoring": {"common", "facts", "engines", "checkpoints"},
+    "loss": {"common", "facts", "engines", "mastery", "scoring", "analysis"},
     "lab": {"common", "facts", "checkpoints", "engines", "mastery"},
     "report": {"common", "analysis"},
     "harness": {

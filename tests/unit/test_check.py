@@ -306,7 +306,8 @@ def test_the_commands_that_follow_name_the_same_things(wanted: CheckRequest) -> 
     checked = run_check(replace(wanted, budget=1e-6), factory_of(FakeEngine()), lambda _: None)
     steps = dict(checked.next_steps)
     assert list(steps) == [
-        "all facts", "what it was tuned for", "the restored models", "the paper's matching",
+        "all facts", "what kind of loss it is", "what it was tuned for", "the restored models",
+        "the paper's matching",
     ]  # fmt: skip
     assert "--percent 10,20" in steps["the restored models"]
     words = shlex.split(steps["all facts"])

@@ -26,7 +26,7 @@ from rich.console import Console
 from sftbench.analysis.summary import DomainResult
 from sftbench.report import notes, words
 from sftbench.report.examples import SHOWN
-from sftbench.report.html import render
+from sftbench.report.html import SCRIPTS, render
 from sftbench.report.terminal import show
 
 pytestmark = pytest.mark.unit
@@ -213,7 +213,7 @@ def test_the_policy_allows_the_scripts_of_the_page_and_nothing_else() -> None:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
         "base-uri 'none'; form-action 'none'"
     )
-    assert len(hashes) == 4
+    assert len(hashes) == len(SCRIPTS)
 
 
 def test_a_page_without_restore_tasks_relations_and_losses_says_so() -> None:

@@ -435,17 +435,22 @@ function forgetting(chart) {
   });
 }
 
-const DRAW = { levels, outcomes, forgetting, restore, criteria, relations, tasks };
-
-function draw(chart) {
-  const width = chart.clientWidth;
-  if (!width || Number(chart.dataset.width) === width) return;
-  chart.dataset.width = width;
-  chart.replaceChildren(DRAW[chart.dataset.chart](chart));
+// Draws the charts that a script has functions for, and again when their width changes.
+function drawAll(functions) {
+  const draw = (chart) => {
+    const width = chart.clientWidth;
+    if (!width || Number(chart.dataset.width) === width) return;
+    chart.dataset.width = width;
+    chart.replaceChildren(functions[chart.dataset.chart](chart));
+  };
+  const resized = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
+  document.querySelectorAll(".chart").forEach((chart) => {
+    if (!Object.hasOwn(functions, chart.dataset.chart)) return;
+    draw(chart);
+    resized.observe(chart);
+  });
 }
 
-const resized = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
-document.querySelectorAll(".chart").forEach((chart) => {
-  draw(chart);
-  resized.observe(chart);
-});
+const DRAW = { levels, outcomes, forgetting, restore, criteria, relations, tasks };
+
+drawAll(DRAW);
