@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from sftbench.common.tables import TableSpec
-from sftbench.facts.matching import is_right
+from sftbench.facts.matching import AnswerMatcher
 from sftbench.facts.prompts import PROMPTS, Message, Prompt
 from sftbench.scoring.answers import prompt_texts
 
@@ -33,7 +33,7 @@ FORM_ANSWERS = TableSpec(
         "variant": pl.String,
         "form": pl.String,  # longer, fewshot, paper, chat
         "text": pl.String,  # the completion, cut where the next question begins
-        "right": pl.Boolean,  # matched as in the comparison
+        "right": pl.Boolean,  # the text states an answer anywhere, matched as in the comparison
     },
     remedy="Make one with `sftbench compare --loss`.",
 )
@@ -98,9 +98,9 @@ def ask_in_forms(
             advance=advance,
         )
         texts = [one.text for one in completions]
-        how = speaker.prompt.how
+        # Anywhere in the text: that it is a run-on is the loss of form that is looked for.
         right = [
-            is_right(text, answers, how)
+            AnswerMatcher(answers, speaker.prompt.how).contains(text)
             for text, answers in zip(texts, rows["answers"].to_list(), strict=True)
         ]
         part = rows.select("fact_id").with_columns(

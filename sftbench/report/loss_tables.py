@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROOM = 18
 """Characters of a name in a line."""
+BROKEN = {loss.ITSELF: "base against\nitself", loss.KEPT: "facts that\nboth answer"}
+"""Names that need two lines."""
 
 
 def loss_tables(summary: Summary) -> Iterator[Table]:
@@ -59,9 +61,9 @@ def _kinds(summary: Summary, domain: str) -> Table:
     for row in loss.short_kind_rows(summary, domain):
         parts = (row.format, row.access, row.knowledge, row.undecided)
         cells = [_part(part, row.lost) for part in parts]
-        name = _named(row.name)
+        name = BROKEN.get(row.name) or _named(row.name)
         if row.series == "itself":  # losses of format are not measured
-            name, cells[0] = "base against\nitself", MISSING
+            cells[0] = MISSING
         table.add_row(
             name,
             loss.number(row.lost),

@@ -231,7 +231,7 @@ def test_many_restores_are_in_the_tables_and_not_in_the_charts() -> None:
     summary = with_loss(make_summary(*full().variants[:2], *many))
     assert len(loss.kind_rows(summary, "in")) == 12 + 4 + 2
     assert len(loss.short_kind_rows(summary, "in")) == 4
-    assert len(loss.chart_data(summary)["kinds"]["in"]) == 3
+    assert len(loss.chart_data(summary)["kinds"]["in"]) == 4
     assert "restored 7 %" not in re.split("Facts lost", shown(summary))[1]
 
 
