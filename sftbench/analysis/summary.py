@@ -8,6 +8,7 @@ from pydantic import Field
 
 from sftbench.analysis.evidence import EstimateRecord, NoiseResult, PairResult
 from sftbench.analysis.loss import LossResult
+from sftbench.analysis.movement import MovementResult
 from sftbench.analysis.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -342,6 +343,7 @@ class Summary(Record):
         noise: what is only noise; None in files of earlier versions.
         repair: how a restore was chosen on facts that are not among these, if one was.
         loss: what kinds of loss there are; None unless they were told apart.
+        movement: how the weights moved; None unless it was measured.
     """
 
     kind: Literal["sftbench-compare"] = "sftbench-compare"
@@ -360,6 +362,7 @@ class Summary(Record):
     noise: NoiseResult | None = None
     repair: RepairChoice | None = None
     loss: LossResult | None = None
+    movement: MovementResult | None = None
 
     @property
     def every(self) -> tuple[VariantResult, ...]:

@@ -20,8 +20,9 @@ from sftbench.analysis.summary import (
     Summary,
     VariantResult,
 )
-from sftbench.report import charts, evidence, loss, loss_words, notes, restores, words
+from sftbench.report import charts, evidence, loss, loss_words, movement, notes, restores, words
 from sftbench.report.examples import examples
+from sftbench.report.movement_tables import figure
 from sftbench.report.rule_names import papers_alone
 from sftbench.report.run_facts import recipe_text, run_facts
 
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
-SCRIPTS = (*LIBRARIES, "templates/page.js", "templates/charts.js", "templates/loss.js")
+SCRIPTS = (
+    *LIBRARIES,
+    "templates/page.js",
+    "templates/charts.js",
+    "templates/loss.js",
+    "templates/movement.js",
+)
 LEVELS = range(5)
 BRACKET = re.compile(rf"\[[\d.,+∞{words.MINUS}{words.FIXED}]+\]")
 
@@ -49,7 +56,11 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         style=Markup(_part("templates/style.css")),  # ours
         scripts=[Markup(script) for script in scripts],  # ours and the libraries'
         policy=_policy(scripts),
-        data={**charts.chart_data(summary), **loss.chart_data(summary)},
+        data={
+            **charts.chart_data(summary),
+            **loss.chart_data(summary),
+            **movement.chart_data(summary),
+        },
         verdict=words.verdict(summary),
         accuracy=words.accuracy_sentence(summary),
         noise=words.noise_sentence(summary),
@@ -163,6 +174,8 @@ def _template() -> jinja2.Template:
         "differences": evidence.differences,
         "taken": restores.taken,
         "loss": loss,
+        "movement": movement,
+        "moved_figure": figure,
         "loss_words": loss_words,
         "level_kept": charts.level_kept,
         "level_outcomes": charts.level_outcomes,

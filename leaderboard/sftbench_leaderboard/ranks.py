@@ -1,0 +1,62 @@
+"""Ranks of models of one base: dense, with models that cannot be told apart in one group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sftbench.analysis.noninferiority import Contrast
+
+if TYPE_CHECKING:
+    from sftbench.analysis.design import Design, Floats
+
+ALPHA = 0.05
+"""One-sided: a model that is as good as the best of its group is put below it so often."""
+
+
+class Rank(NamedTuple):
+    """Where a model stands.
+
+    Attributes:
+        score: the retention score, a fraction.
+        rank: 1 for the best group, then 2 ...: dense.
+        leads: it is the best of its group, which the others are held against.
+    """
+
+    score: float
+    rank: int
+    leads: bool
+
+
+def rank(design: Design, kept: Floats, alpha: float = ALPHA) -> list[Rank]:
+    """Return the rank of each model, in the order given.
+
+    From the best score down: a model joins the group of the one before it unless it is worse than
+    the group's best by a paired one-sided test on the facts that all of them answered (score
+    bound of the difference, facts of one answer hanging together: `Contrast.over_facts`); then it
+    leads the next group. So no model is set below another on a difference that chance explains,
+    and two models of one group may still differ: they are not shown to.
+
+    Args:
+        design: the facts that the base answers right, of level 1 to 4.
+        kept: 1 where a model answers a fact right, else 0, ``[models, facts]``.
+        alpha: of each test.
+    """
+    scores = [design.mean(row) for row in kept]
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    found: dict[int, Rank] = {}
+    group, leader = 0, -1
+    for place in order:
+        leads = leader < 0 or _is_worse(design, kept[leader], kept[place], alpha)
+        if leads:
+            group, leader = group + 1, place
+        found[place] = Rank(scores[place], group, leads)
+    return [found[place] for place in range(len(scores))]
+
+
+def _is_worse(design: Design, leader: Floats, other: Floats, alpha: float) -> bool:
+    if np.array_equal(leader, other):
+        return False
+    contrast = Contrast.of(design, leader[None], other[None])
+    return contrast.value < 0 and contrast.over_facts(alpha).high < 0
