@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sftbench.analysis.drift import DriftResult
 from sftbench.analysis.evidence import EstimateRecord, NoiseResult, PairResult
 from sftbench.analysis.loss import LossResult
 from sftbench.analysis.movement import MovementResult
@@ -343,6 +344,7 @@ class Summary(Record):
         noise: what is only noise; None in files of earlier versions.
         repair: how a restore was chosen on facts that are not among these, if one was.
         loss: what kinds of loss there are; None unless they were told apart.
+        drift: how the predictions moved; None unless it was measured.
         movement: how the weights moved; None unless it was measured.
     """
 
@@ -362,6 +364,7 @@ class Summary(Record):
     noise: NoiseResult | None = None
     repair: RepairChoice | None = None
     loss: LossResult | None = None
+    drift: DriftResult | None = None
     movement: MovementResult | None = None
 
     @property

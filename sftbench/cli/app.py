@@ -12,6 +12,7 @@ from sftbench.cli.card import app as card
 from sftbench.cli.check import check
 from sftbench.cli.compare import compare
 from sftbench.cli.demo import demo
+from sftbench.cli.drift import drift
 from sftbench.cli.facts import app as facts
 from sftbench.cli.finetune import finetune
 from sftbench.cli.gate import app as gate
@@ -50,6 +51,7 @@ app.command()(mastery)
 app.command()(finetune)
 app.add_typer(restore, name="restore")
 app.command()(compare)
+app.command()(drift)
 app.command()(check)
 app.command()(pair)
 app.command()(seeds)

@@ -25,9 +25,11 @@ from sftbench.common.digests import software_versions
 from sftbench.common.progress import progress
 from sftbench.compare.answered import Answered
 from sftbench.compare.bench import lent
+from sftbench.compare.drift import Drift, measure_drift
 from sftbench.compare.evidence import chance_of
 from sftbench.compare.loss_result import tell_losses
 from sftbench.compare.losses import Losses
+from sftbench.compare.movement import measure_movement
 from sftbench.compare.plan import Plan, make_plan
 from sftbench.compare.request import Request
 from sftbench.compare.result import REPORT, SUMMARY, Compared, sum_up, write_result
@@ -89,6 +91,8 @@ def run(
         notify(warning)
     losses = Losses(plan, answered)
     told = tell_losses(losses, factory) if losses.wanted_at_all else None
+    drift = Drift(plan)
+    moved = measure_movement(plan, drift.folder) if drift.wanted_at_all else None
     compared = sum_up(
         _run_record(plan, answered, time.monotonic() - began),
         answered,
@@ -101,6 +105,8 @@ def run(
         repair=repair,
         loss=None if told is None else told.result,
         kinds=None if told is None else told.items,
+        drift=None if moved is None else measure_drift(plan, factory),
+        movement=moved,
     )
     write_result(request.out, compared, plan.rows)
     return compared

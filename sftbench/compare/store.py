@@ -86,12 +86,16 @@ class Store:
 
         The first answers claim the folder; a run that fails before leaves nothing.
         """
-        claim = self.folder / RUN_FILE
-        if not claim.is_file():
-            write_json(claim, {"key": self.plan.key, "parts": dict(self.plan.parts)})
+        self.claim()
         full = {**record, "key": self._key(variant), "variant": variant.name}
         ANSWERS.write(frame, self._path(variant), full)
         return Answered(variant, frame, full)
+
+    def claim(self) -> None:
+        """Write down what the folder belongs to, unless that is done."""
+        claim = self.folder / RUN_FILE
+        if not claim.is_file():
+            write_json(claim, {"key": self.plan.key, "parts": dict(self.plan.parts)})
 
     def find_task(self, variant: Variant, name: str) -> tuple[TaskResult, ...] | None:
         """Return the figures of a task if they are here under this plan's key, else None."""

@@ -95,9 +95,7 @@ def _log_sum(logits: torch.Tensor, rows: torch.Tensor | None, block: int) -> tor
     return largest + total.log()
 
 
-def _pieces(
-    logits: torch.Tensor, rows: torch.Tensor | None, block: int
-) -> Iterator[torch.Tensor]:
+def _pieces(logits: torch.Tensor, rows: torch.Tensor | None, block: int) -> Iterator[torch.Tensor]:
     """Yield the columns, `block` at a time, as float64 ``[rows, block]``."""
     import torch
 

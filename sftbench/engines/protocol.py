@@ -159,3 +159,50 @@ class Engine(Sampler, Protocol):
     def close(self) -> None:
         """Give memory and processes back; the engine cannot be asked any more."""
         ...
+
+
+class Reader(Engine, Protocol):
+    """An engine whose predictions can be read token by token."""
+
+    def encode_pair(self, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a prompt and of what follows it, as they are sent together."""
+        ...
+
+
+@runtime_checkable
+class WholeReader(Reader, Protocol):
+    """A reader that gives whole distributions."""
+
+    def next_logits(self, texts: Sequence[Sequence[int]], keep: int) -> Any:
+        """Return the logits of the last `keep` positions of each text.
+
+        The last position predicts what follows the text.
+
+        Args:
+            texts: token ids, each longer than `keep`, or as long.
+            keep: positions, from the end.
+
+        Returns:
+            a torch tensor ``[texts, keep, vocabulary]`` in the model's dtype, on its device.
+        """
+        ...
+
+
+@runtime_checkable
+class TopReader(Reader, Protocol):
+    """A reader that gives the most probable tokens alone."""
+
+    def top_logprobs(
+        self, texts: Sequence[tuple[Sequence[int], int]], *, advance: Advance | None = None
+    ) -> Iterator[list[dict[int, float]]]:
+        """Yield, in order, the log-probabilities (nats) of the most probable next tokens.
+
+        Args:
+            texts: token ids and how many positions are wanted, from the end; the last position
+                predicts what follows the text.
+            advance: told of each text that is done.
+
+        Yields:
+            for each position the ids of the most probable tokens with their log-probabilities.
+        """
+        ...

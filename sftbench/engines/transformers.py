@@ -292,6 +292,15 @@ class TransformersEngine:
             for row, (_, text) in enumerate(pairs)
         ]
 
+    def next_logits(self, texts: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Return the logits of the last positions of each text (see `WholeReader.next_logits`)."""
+        import torch
+
+        with torch.inference_mode():
+            read = read_all(self.model, texts, self._codec.pad_id(), keep=keep)
+            logits: torch.Tensor = read.logits
+            return logits
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a prompt (see `Codec.encode`)."""
         return self._codec.encode(text)

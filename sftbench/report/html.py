@@ -20,7 +20,18 @@ from sftbench.analysis.summary import (
     Summary,
     VariantResult,
 )
-from sftbench.report import charts, evidence, loss, loss_words, movement, notes, restores, words
+from sftbench.report import (
+    charts,
+    drift,
+    drift_words,
+    evidence,
+    loss,
+    loss_words,
+    movement,
+    notes,
+    restores,
+    words,
+)
 from sftbench.report.examples import examples
 from sftbench.report.movement_tables import figure
 from sftbench.report.rule_names import papers_alone
@@ -36,6 +47,7 @@ SCRIPTS = (
     "templates/page.js",
     "templates/charts.js",
     "templates/loss.js",
+    "templates/drift.js",
     "templates/movement.js",
 )
 LEVELS = range(5)
@@ -59,6 +71,7 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         data={
             **charts.chart_data(summary),
             **loss.chart_data(summary),
+            **drift.chart_data(summary),
             **movement.chart_data(summary),
         },
         verdict=words.verdict(summary),
@@ -174,6 +187,8 @@ def _template() -> jinja2.Template:
         "differences": evidence.differences,
         "taken": restores.taken,
         "loss": loss,
+        "drift": drift,
+        "drift_words": drift_words,
         "movement": movement,
         "moved_figure": figure,
         "loss_words": loss_words,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sftbench.analysis.intervals import wilson
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
 from sftbench.report import evidence
+from sftbench.report.drift_tables import drift_tables
+from sftbench.report.drift_words import drift_sentence, name_of, paper_sentence
 from sftbench.report.loss_tables import loss_tables
 from sftbench.report.loss_words import loss_sentence
+from sftbench.report.movement_tables import movement_table
 from sftbench.report.tables import stacked, titled
 from sftbench.report.words import (
     BRACKETS,
@@ -65,12 +69,28 @@ def show(summary: Summary, console: Console, *, relations: bool = False) -> None
         for table in loss_tables(summary):
             console.print()
             console.print(table)
+    if summary.drift is not None:
+        _moved(summary, console)
     levels = [_levels(summary, domain) for domain in summary.domains]
     for table in [*levels, *([_relations(summary)] if relations else [])]:
         console.print()
         console.print(table)
     console.print()
     _say(console, _rests_on(summary), "dim")
+
+
+def _moved(summary: Summary, console: Console) -> None:
+    """Print how predictions and weights moved."""
+    assert summary.drift is not None
+    for sentence in (drift_sentence(summary.drift), paper_sentence(summary.drift)):
+        console.print()
+        _say(console, sentence)
+    tables = [*drift_tables(summary.drift, partial(name_of, summary))]
+    if summary.movement is not None:
+        tables.append(movement_table(summary.movement))
+    for table in tables:
+        console.print()
+        console.print(table)
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:

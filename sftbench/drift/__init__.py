@@ -1,0 +1,1 @@
+"""How the predictions moved: the same texts read by two models, token by token."""

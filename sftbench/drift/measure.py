@@ -1,0 +1,133 @@
+"""The pass over two live models: the same batch in both, logits reduced before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sftbench.engines.divergence import divergence, top_divergence
+from sftbench.engines.memory import Room
+
+if TYPE_CHECKING:
+    import torch
+
+    from sftbench.drift.texts import Text
+    from sftbench.engines.protocol import Advance, WholeReader
+
+BYTES = 128 << 20
+"""Logits of one model that are held at a time; a text alone may take more."""
+LOGIT = 4
+"""Bytes of a logit at most."""
+
+Row = dict[str, Any]
+
+
+def drift_rows(
+    base: WholeReader,
+    other: WholeReader,
+    texts: Sequence[Text],
+    *,
+    vocabulary: int,
+    alone: bool = False,
+    advance: Advance | None = None,
+) -> Iterator[Row]:
+    """Yield a row of `table.DRIFT` (without the variant) for each text and position.
+
+    Both models read the same batches, so that only their weights differ. Memory does not grow
+    with the texts: a batch holds so many of them that the logits of both models stay below twice
+    `BYTES`, whatever the size of the vocabulary.
+
+    Args:
+        base: holds the base.
+        other: holds the variant.
+        texts: what is read, see `sftbench.drift.texts`.
+        vocabulary: tokens of the larger vocabulary.
+        alone: the second model reads each text by itself, in no batch: with the same weights in
+            both, the noise floor of the arithmetic.
+        advance: told of the texts that are done.
+    """
+    ordered = sorted(texts, key=lambda text: (text.form, len(text.prompt), text.fact_id))
+    room = Room(len(ordered) or 1)
+
+    def work(batch: list[Text]) -> list[Row]:
+        return _batch_rows(base, other, batch, alone=alone)
+
+    done = room.run(_batches(ordered, vocabulary), work, size=len, halves=_halves)
+    for batch, rows in done:
+        yield from rows
+        if advance is not None:
+            advance(len(batch))
+
+
+def _batches(texts: Sequence[Text], vocabulary: int) -> Iterator[list[Text]]:
+    """Yield texts of one form, so many that their logits keep to `BYTES`."""
+    batch: list[Text] = []
+    for text in texts:
+        keep = max(len(one.kinds) for one in [*batch, text])
+        too_many = (len(batch) + 1) * keep * vocabulary * LOGIT > BYTES
+        if batch and (too_many or batch[0].form != text.form):
+            yield batch
+            batch = []
+        batch.append(text)
+    if batch:
+        yield batch
+
+
+def _halves(batch: list[Text]) -> tuple[list[Text], list[Text]] | None:
+    middle = len(batch) // 2
+    return (batch[:middle], batch[middle:]) if middle else None
+
+
+def _batch_rows(
+    base: WholeReader, other: WholeReader, batch: Sequence[Text], *, alone: bool
+) -> list[Row]:
+    mine = _logits(base, batch)
+    theirs = _logits(other, batch, alone=alone).to(mine.device)
+    found = divergence(theirs, mine)
+    columns = [one.cpu().tolist() for one in found]
+    firsts = _firsts(batch)
+    places = [place for place, text in zip(firsts, batch, strict=True) if text.form == "cloze"]
+    tops = iter(top_divergence(theirs[places], mine[places]).tolist())
+    rows = []
+    for first, text in zip(firsts, batch, strict=True):
+        for position, kind in enumerate(text.kinds):
+            at_first = position == 0 and text.form == "cloze"
+            rows.append(
+                {
+                    "fact_id": text.fact_id,
+                    "form": text.form,
+                    "position": position,
+                    "kind": kind,
+                    "own": text.own,
+                    "early": text.early,
+                    "kl_tuned_base": columns[0][first + position],
+                    "kl_base_tuned": columns[1][first + position],
+                    "paper_kl": next(tops) if at_first else None,
+                    "beyond": columns[2][first + position],
+                    "covered": None,
+                }
+            )
+    return rows
+
+
+def _firsts(batch: Sequence[Text]) -> list[int]:
+    """Return the place of each text's first position among all positions of the batch."""
+    places, place = [], 0
+    for text in batch:
+        places.append(place)
+        place += len(text.kinds)
+    return places
+
+
+def _logits(engine: WholeReader, batch: Sequence[Text], *, alone: bool = False) -> torch.Tensor:
+    """Return the logits of every position of the batch, ``[positions, vocabulary]``."""
+    import torch
+
+    keep = max(len(text.kinds) for text in batch)
+    if alone:
+        each = [engine.next_logits([[*t.prompt, *t.rest]], len(t.kinds))[0] for t in batch]
+        return torch.cat(each)
+    logits = engine.next_logits([[*text.prompt, *text.rest] for text in batch], keep)
+    return torch.cat(
+        [one[keep - len(text.kinds) :] for one, text in zip(logits, batch, strict=True)]
+    )
