@@ -222,9 +222,35 @@ class VllmEngine:
                 advance(1)
         return scores
 
+    def top_logprobs(
+        self, texts: Sequence[tuple[Sequence[int], int]], *, advance: Advance | None = None
+    ) -> Iterator[list[dict[int, float]]]:
+        """Yield the most probable next tokens (see `TopReader.top_logprobs`).
+
+        As many as the engine's `max_logprobs` allows (20, unless its options say otherwise), and
+        beside them the token that the text goes on with.
+        """
+        from vllm import SamplingParams
+
+        for ids, _ in texts:
+            self._require_fit(len(ids), 1)
+        most = int(self.llm.llm_engine.model_config.max_logprobs)
+        params = SamplingParams(
+            temperature=0.0, max_tokens=1, prompt_logprobs=most, logprobs=most, detokenize=False
+        )
+        requests = (Request(list(ids), params, shown=shown) for ids, shown in texts)
+        for request in self._runner.run(requests, self._salt):
+            if advance is not None:
+                advance(1)
+            yield request.tops
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a prompt (see `Codec.encode`)."""
         return self._codec.encode(text)
+
+    def encode_pair(self, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a prompt and of what follows it (see `Codec.encode_pair`)."""
+        return self._codec.encode_pair(prompt, continuation)
 
     def close(self) -> None:
         """End vLLM and its processes and give their memory back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -29,6 +29,8 @@ class Request:
         finish: why it ended, once it has: "stop", "length" or "found".
         prompt_logprobs: nats of each prompt token given those before it; None for the first, and
             empty unless `params` asks for them.
+        shown: positions, from the end, of which the most probable next tokens are kept.
+        tops: of each of these, ids and log-probabilities (nats), as many as `params` asks for.
     """
 
     prompt: Sequence[int]
@@ -37,6 +39,8 @@ class Request:
     ids: list[int] = field(default_factory=list)
     finish: str | None = None
     prompt_logprobs: list[float | None] = field(default_factory=list)
+    shown: int = 0
+    tops: list[dict[int, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,9 @@ class Runner:
                 None if one is None else float(one[token].logprob)
                 for token, one in zip(request.prompt, output.prompt_logprobs, strict=True)
             ]
+            if request.shown:
+                own = output.prompt_logprobs[len(request.prompt) - request.shown + 1 :]
+                request.tops = [_top(one) for one in (*own, completion.logprobs[0])]
         if completion.finish_reason is not None:
             request.finish = "length" if completion.finish_reason == "length" else "stop"
         if new and new[-1] in self.end_ids:
@@ -137,6 +144,11 @@ class Runner:
             # A last U+FFFD is half a character: what it will be is not known yet.
             if one.found is not None and one.found(text.rstrip("\ufffd")):
                 one.finish = "found"
+
+
+def _top(logprobs: Mapping[int, Any]) -> dict[int, float]:
+    """Return one position's log-probabilities by id."""
+    return {int(token): float(one.logprob) for token, one in logprobs.items()}
 
 
 def _failed(error: Exception) -> SftbenchError:
