@@ -92,6 +92,9 @@ def rescore_result(source: Path, out: Path, how: Rescoring, command: str = "") -
         rescored_from=f"{source} (key {found.summary.run.key[:12]})",
         baselines=found.summary.baselines,
         repair=found.summary.repair,
+        # Of the models, whatever their answers count as; but told apart by the old levels.
+        drift=None if how.card else found.summary.drift,
+        movement=found.summary.movement,
     )
     with atomic_folder(out) as folder:
         for one in answered:

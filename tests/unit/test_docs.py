@@ -11,6 +11,7 @@ import yaml
 import sftbench
 from sftbench.cli.app import app
 from sftbench.compare.loss_result import LOSS
+from sftbench.drift.table import DRIFT
 from sftbench.facts.table import FACTS
 from sftbench.gate.baseline import BASELINE
 from sftbench.lab.world import STATEMENTS
@@ -92,7 +93,8 @@ def test_every_command_is_documented():
 
 def test_the_tables_are_documented_column_by_column():
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
-    for spec in (FACTS, MASTERY, ANSWERS, LOSS, CONFIDENCE, FORM_ANSWERS, BASELINE, STATEMENTS):
+    asked = (FACTS, MASTERY, ANSWERS, LOSS, CONFIDENCE, FORM_ANSWERS, DRIFT)
+    for spec in (*asked, BASELINE, STATEMENTS):
         section = text.split(f"## {spec.kind}\n")[1].split("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \| ([\w()]+) \|", section, flags=re.MULTILINE)
 

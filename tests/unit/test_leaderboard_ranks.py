@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pytest
@@ -85,7 +87,7 @@ def test_ranks_are_dense_and_follow_the_scores(seed: int, count: int) -> None:
     by_score = sorted(found, key=lambda one: -one.score)
     ranks = [one.rank for one in by_score]
     assert ranks[0] == 1
-    assert all(after - before in (0, 1) for before, after in zip(ranks, ranks[1:], strict=False))
+    assert all(after - before in (0, 1) for before, after in itertools.pairwise(ranks))
     for group in set(ranks):
         assert sum(one.leads for one in found if one.rank == group) == 1
     shuffled = list(range(count))[::-1]

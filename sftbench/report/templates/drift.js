@@ -45,14 +45,15 @@
     const rows = data.together[chart.dataset.domain];
     const ticks = powers(d3.min(rows, (row) => row.kl), d3.max(rows, (row) => row.kl));
     const least = Math.max(0, Math.floor((d3.min(rows, (row) => row.retention) - 8) / 10) * 10);
-    // The tuned model is named below its point, restores above theirs, higher where they are close.
+    // The tuned model is named below its point, restores above theirs, higher where names meet.
     const across = d3.scaleLog([ticks[0], ticks.at(-1)], [34, chart.clientWidth - 20]);
-    const named = rows.filter((row) => row.series !== "noise").sort((one, two) => one.kl - two.kl);
+    const down = d3.scaleLinear([least, 100], [270 - 42 - 10, 16 + 10]);
     const labels = [];
-    named.forEach((row) => {
-      const before = labels.filter((one) => one.row.series !== "tuned").at(-1);
-      const close = before && across(row.kl) - across(before.row.kl) < 90;
-      labels.push({ row, dy: row.series === "tuned" ? 19 : close ? before.dy - 13 : -17 });
+    rows.filter((row) => row.series !== "noise").forEach((row) => {
+      const x = across(row.kl), own = down(row.retention);
+      let y = own + (row.series === "tuned" ? 19 : -17);
+      while (labels.some((one) => Math.abs(one.x - x) < 86 && Math.abs(one.y - y) < 13)) y -= 13;
+      labels.push({ row, x, y, dy: y - own });
     });
     const dots = (those) => Plot.dot(those, {
       x: "kl", y: "retention", r: (row) => 2 + 9 * (row.norm / 100), fill: (row) => INKS[row.series], fillOpacity: 0.75, stroke: PAPER,
