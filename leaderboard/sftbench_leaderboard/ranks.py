@@ -44,7 +44,8 @@ def rank(design: Design, kept: Floats, alpha: float = ALPHA) -> list[Rank]:
         alpha: of each test.
     """
     scores = [design.mean(row) for row in kept]
-    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    # Of equal scores, the answers decide who is held against whom, not the order of the models.
+    order = sorted(range(len(scores)), key=lambda at: (-scores[at], kept[at].tobytes()))
     found: dict[int, Rank] = {}
     group, leader = 0, -1
     for place in order:
