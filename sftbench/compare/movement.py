@@ -37,11 +37,10 @@ def measure_movement(plan: Plan, folder: Path, against: Path | None = None) -> M
     Raises:
         SftbenchError: the models do not fit together.
     """
+    key = digest_of({"base": plan.base.digest, "tuned": plan.tuned.digest, "version": VERSION})
     other = None if against is None else checkpoint_digest(against)
-    key = digest_of({"base": plan.base.digest, "tuned": plan.tuned.digest, "against": other,
-                     "version": VERSION})  # fmt: skip
     path = folder / MOVEMENT
-    kept = _kept(path, key)
+    kept = _kept(path, key, other)
     if kept is not None:
         return kept
     pair = Pair.open(plan.base.path, plan.tuned.path)
@@ -50,15 +49,19 @@ def measure_movement(plan: Plan, folder: Path, against: Path | None = None) -> M
     with progress("weights", total, unit="scalars") as advance:
         tensors = [tensor_record(one) for one in movement(pair, second, advance=advance)]
     found = movement_result(tensors, None if against is None else name_of(against))
-    write_json(path, {"key": key, "movement": found.model_dump(mode="json")})
+    content = {"key": key, "against": other, "movement": found.model_dump(mode="json")}
+    write_json(path, content)
     return found
 
 
-def _kept(path: Path, key: str) -> MovementResult | None:
+def _kept(path: Path, key: str, against: str | None) -> MovementResult | None:
+    """Return what is there of these models; an angle that nobody asks for again stays with it."""
     if not path.is_file():
         return None
     content = read_json(path)
     if not isinstance(content, dict) or content.get("key") != key:
+        return None
+    if against is not None and content.get("against") != against:
         return None
     try:
         return MovementResult.model_validate(content.get("movement"))

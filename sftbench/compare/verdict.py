@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sftbench.analysis.summary import DOMAIN_NAMES, DomainResult, Summary, VariantResult
+from sftbench.report.drift_words import drift_sentence
 from sftbench.report.loss_words import loss_sentence
 from sftbench.report.restores import repair_sentence
 from sftbench.report.rule_names import chosen_of, papers_alone
@@ -39,6 +40,7 @@ def sentences(summary: Summary) -> tuple[str, ...]:
         noise_sentence(summary),
         _accuracy(summary),
         "" if summary.loss is None else loss_sentence(summary.loss),
+        "" if summary.drift is None else drift_sentence(summary.drift),
         repair_sentence(summary),
         _restored(summary),
     )

@@ -116,6 +116,14 @@ def test_a_comparison_holds_it_and_reads_nothing_twice(request_: Request) -> Non
     assert again.drift == summary.drift
 
 
+def test_the_angle_to_another_update_stays_in_the_folder(request_: Request) -> None:
+    _, moved = run_drift(request_, make_engine, nothing, request_.tuned)
+    assert moved.against is not None
+    assert moved.total.cosine == pytest.approx(1)
+    summary = run(request_, make_engine).summary
+    assert summary.movement == moved
+
+
 @pytest.mark.skipif(not vllm_installed(), reason="vLLM is not installed")
 def test_vllm_gives_a_lower_bound(request_: Request, tmp_path: Path) -> None:
     exact, _ = run_drift(request_, make_engine, nothing)
