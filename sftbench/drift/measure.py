@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sftbench.drift.texts import FORMS
+from sftbench.engines.decoding import by_prefix
 from sftbench.engines.divergence import divergence, top_divergence
 from sftbench.engines.memory import Room
 
@@ -46,13 +48,12 @@ def drift_rows(
             both, the noise floor of the arithmetic.
         advance: told of the texts that are done.
     """
-    ordered = sorted(texts, key=lambda text: (text.form, len(text.prompt), text.fact_id))
-    room = Room(len(ordered) or 1)
+    room = Room(len(texts) or 1)
 
     def work(batch: list[Text]) -> list[Row]:
         return _batch_rows(base, other, batch, alone=alone)
 
-    done = room.run(_batches(ordered, vocabulary), work, size=len, halves=_halves)
+    done = room.run(_batches(texts, vocabulary), work, size=len, halves=_halves)
     for batch, rows in done:
         yield from rows
         if advance is not None:
@@ -60,17 +61,13 @@ def drift_rows(
 
 
 def _batches(texts: Sequence[Text], vocabulary: int) -> Iterator[list[Text]]:
-    """Yield texts of one form, so many that their logits keep to `BYTES`."""
-    batch: list[Text] = []
-    for text in texts:
-        keep = max(len(one.kinds) for one in [*batch, text])
-        too_many = (len(batch) + 1) * keep * vocabulary * LOGIT > BYTES
-        if batch and (too_many or batch[0].form != text.form):
-            yield batch
-            batch = []
-        batch.append(text)
-    if batch:
-        yield batch
+    """Yield texts of one form that begin alike, so many that their logits keep to `BYTES`."""
+    for form in FORMS:
+        own = [text for text in texts if text.form == form]
+        keep = max((len(text.kinds) for text in own), default=1)
+        rows = max(1, BYTES // (keep * vocabulary * LOGIT))
+        for chunk in by_prefix([text.prompt for text in own], rows):
+            yield [own[place] for place in chunk]
 
 
 def _halves(batch: list[Text]) -> tuple[list[Text], list[Text]] | None:
