@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sftbench.cli.compare import require_known
 from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
 from sftbench.cli.rule_options import all_rules
 
@@ -55,6 +56,7 @@ def drift(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Read so many facts, balanced over level and domain.")
     ] = None,
+    domain: Annotated[str | None, typer.Option(help="Only in or out.")] = None,
 ) -> None:
     """Say how far a fine-tune moved the predictions (KL, token by token) and the weights."""
     import shlex
@@ -71,8 +73,11 @@ def drift(
     from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.prompts import PROMPTS
     from sftbench.facts.reference import resolve_facts
+    from sftbench.facts.table import DOMAINS
     from sftbench.mastery.bundled import resolve_card
 
+    if domain is not None:
+        require_known("--domain", domain, DOMAINS)
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     restored = all_rules(rule, restore)
     fact_set = resolve_facts(facts)
@@ -89,6 +94,7 @@ def drift(
         noise=noise,
         engine=settings,
         limit=limit,
+        domain=domain,
         drift=True,
         notes=models.notes,
         base_name=models.base_name,

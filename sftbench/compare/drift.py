@@ -28,7 +28,7 @@ from sftbench.drift.lower_bound import bound_rows
 from sftbench.drift.measure import drift_rows as read_rows
 from sftbench.drift.table import DRIFT
 from sftbench.drift.texts import EARLY, LONGEST, Text, best_templates, cloze_texts, question_texts
-from sftbench.engines.protocol import Reader, TopReader, WholeReader
+from sftbench.engines.protocol import Engine, TopReader, WholeReader
 from sftbench.facts.matching import How
 from sftbench.facts.prompts import answer_text
 
@@ -117,7 +117,7 @@ class Drift:
     def _path(self, variant: Variant) -> Path:
         return self.folder / f"{variant.slug}.parquet"
 
-    def texts(self, engine: Reader) -> list[Text]:
+    def texts(self, engine: Engine) -> list[Text]:
         """Return what is read, written by the engine of the base."""
         rows, request = self.plan.rows, self.plan.request
         answers = [answer_text(request.prompt, one[0]) for one in rows["answers"].to_list()]

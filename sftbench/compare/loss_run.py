@@ -75,9 +75,10 @@ def _measure(losses: Losses, engine: Engine, variant: Variant) -> None:
     name = variant.name
     if variant in losses.confident and losses.confidence(variant) is None:
         rows = next(one.answers for one in losses.answered if one.variant == variant)
-        texts = losses.plan.sides.of(variant).texts
+        side = losses.plan.sides.of(variant)
         with progress(f"{name}: own answers", rows.height, unit="facts") as advance:
-            losses.keep("confidence", variant, own_confidence(engine, rows, texts, advance))
+            found = own_confidence(engine, rows, side.texts, chat=side.chat, advance=advance)
+        losses.keep("confidence", variant, found)
     if not isinstance(variant, Base) and losses.forms(variant) is None:
         losses.keep("forms", variant, _forms(losses, engine, variant))
     for purpose in PURPOSES:

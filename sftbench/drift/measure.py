@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sftbench.common.errors import SftbenchError
 from sftbench.drift.texts import FORMS
 from sftbench.engines.decoding import by_prefix
 from sftbench.engines.divergence import divergence, top_divergence
@@ -47,25 +48,31 @@ def drift_rows(
         alone: the second model reads each text by itself, in no batch: with the same weights in
             both, the noise floor of the arithmetic.
         advance: told of the texts that are done.
+
+    Raises:
+        SftbenchError: a divergence is not finite.
     """
     room = Room(len(texts) or 1)
 
     def work(batch: list[Text]) -> list[Row]:
         return _batch_rows(base, other, batch, alone=alone)
 
-    done = room.run(_batches(texts, vocabulary), work, size=len, halves=_halves)
+    done = room.run(_batches(texts, vocabulary, base.batch_size), work, size=len, halves=_halves)
     for batch, rows in done:
         yield from rows
         if advance is not None:
             advance(len(batch))
 
 
-def _batches(texts: Sequence[Text], vocabulary: int) -> Iterator[list[Text]]:
-    """Yield texts of one form that begin alike, so many that their logits keep to `BYTES`."""
+def _batches(texts: Sequence[Text], vocabulary: int, most: int) -> Iterator[list[Text]]:
+    """Yield texts of one form that begin alike, so many that their logits keep to `BYTES`.
+
+    And no more than `most`, the prompts that the engine takes at once.
+    """
     for form in FORMS:
         own = [text for text in texts if text.form == form]
         keep = max((len(text.kinds) for text in own), default=1)
-        rows = max(1, BYTES // (keep * vocabulary * LOGIT))
+        rows = max(1, min(most, BYTES // (keep * vocabulary * LOGIT)))
         for chunk in by_prefix([text.prompt for text in own], rows):
             yield [own[place] for place in chunk]
 
@@ -81,6 +88,12 @@ def _batch_rows(
     mine = _logits(base, batch)
     theirs = _logits(other, batch, alone=alone).to(mine.device)
     found = divergence(theirs, mine)
+    if not all(bool(one.isfinite().all()) for one in found):
+        raise SftbenchError(
+            "a divergence is not finite: the logits of a model hold NaN, or one of the two forbids "
+            "a token that the other allows",
+            remedy="Look for NaN in the checkpoint, or use --dtype float32.",
+        )
     columns = [one.cpu().tolist() for one in found]
     firsts = _firsts(batch)
     places = [place for place, text in zip(firsts, batch, strict=True) if text.form == "cloze"]

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from sftbench.engines.following import following
 from sftbench.facts.matching import AnswerMatcher
 from sftbench.facts.templates import SUBJECT
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from sftbench.engines.protocol import Reader
+    from sftbench.engines.protocol import Engine
     from sftbench.facts.matching import How
     from sftbench.mastery.card import MasteryCard
 
@@ -96,7 +97,7 @@ def _rates(row: Mapping[str, Any]) -> list[float | None]:
 
 
 def cloze_texts(
-    engine: Reader,
+    engine: Engine,
     rows: pl.DataFrame,
     templates: Mapping[str, str],
     how: How,
@@ -119,7 +120,8 @@ def cloze_texts(
     ]
 
 
-def _cloze(engine: Reader, row: Mapping[str, Any], prompt: str, said: str, how: How) -> Text:
+def _cloze(engine: Engine, row: Mapping[str, Any], prompt: str, said: str, how: How) -> Text:
+    said = following(engine, said)
     ids, rest = engine.encode_pair(prompt, said) if said else (engine.encode(prompt), [])
     found = _answer_in(engine, rest, AnswerMatcher(row["answers"], how))
     if found is None:
@@ -132,7 +134,7 @@ def _cloze(engine: Reader, row: Mapping[str, Any], prompt: str, said: str, how: 
 
 
 def _answer_in(
-    engine: Reader, ids: Sequence[int], matcher: AnswerMatcher
+    engine: Engine, ids: Sequence[int], matcher: AnswerMatcher
 ) -> tuple[int, int] | None:
     """Return which tokens state an answer, ``[start, stop)``; None where none do.
 
@@ -150,7 +152,7 @@ def _answer_in(
 
 
 def question_texts(
-    engine: Reader, rows: pl.DataFrame, prompts: Sequence[str], answers: Sequence[str]
+    engine: Engine, rows: pl.DataFrame, prompts: Sequence[str], answers: Sequence[str]
 ) -> list[Text]:
     """Return each fact as the question of the comparison, then its canonical answer.
 
@@ -168,6 +170,6 @@ def question_texts(
     return found
 
 
-def _text(engine: Reader, ids: Sequence[int]) -> str:
+def _text(engine: Engine, ids: Sequence[int]) -> str:
     text: str = engine.tokenizer.decode(list(ids), skip_special_tokens=True)
     return text

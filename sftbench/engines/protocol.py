@@ -156,22 +156,23 @@ class Engine(Sampler, Protocol):
         """Return the ids that a prompt is sent as."""
         ...
 
+    def encode_pair(self, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a prompt and of what follows it, as they are sent together."""
+        ...
+
     def close(self) -> None:
         """Give memory and processes back; the engine cannot be asked any more."""
         ...
 
 
-class Reader(Engine, Protocol):
-    """An engine whose predictions can be read token by token."""
-
-    def encode_pair(self, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a prompt and of what follows it, as they are sent together."""
-        ...
-
-
 @runtime_checkable
-class WholeReader(Reader, Protocol):
-    """A reader that gives whole distributions."""
+class WholeReader(Engine, Protocol):
+    """An engine that gives whole distributions."""
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts in one batch."""
+        ...
 
     def next_logits(self, texts: Sequence[Sequence[int]], keep: int) -> Any:
         """Return the logits of the last `keep` positions of each text.
@@ -189,8 +190,8 @@ class WholeReader(Reader, Protocol):
 
 
 @runtime_checkable
-class TopReader(Reader, Protocol):
-    """A reader that gives the most probable tokens alone."""
+class TopReader(Engine, Protocol):
+    """An engine that gives the most probable tokens alone."""
 
     def top_logprobs(
         self, texts: Sequence[tuple[Sequence[int], int]], *, advance: Advance | None = None

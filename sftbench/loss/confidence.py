@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from sftbench.common.tables import TableSpec
+from sftbench.engines.following import following
 from sftbench.scoring.answers import batched
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def own_confidence(
     engine: Engine,
     answers: pl.DataFrame,
     texts: Sequence[str],
+    *,
+    chat: bool = False,
     advance: Advance | None = None,
 ) -> pl.DataFrame:
     """Return the log-probability of each greedy answer; columns as in `CONFIDENCE`.
@@ -46,9 +49,11 @@ def own_confidence(
         engine: holds the variant's weights.
         answers: its answers table, columns as in `sftbench.scoring.answers.ANSWERS`.
         texts: what each fact was asked with, in the same order.
+        chat: they end where a turn begins, after which no space is missing.
         advance: called once for each fact.
     """
-    pairs = [(text, own or "") for text, own in zip(texts, answers["text"], strict=True)]
+    spoken = [own or "" if chat else following(engine, own or "") for own in answers["text"]]
+    pairs = list(zip(texts, spoken, strict=True))
     said = [pair for pair in pairs if pair[1].strip()]
     if advance is not None:
         advance(len(pairs) - len(said))

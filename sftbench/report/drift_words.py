@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sftbench.analysis.drift import PAPER_LEVEL, DriftResult, Mean
+from sftbench.analysis.drift import PAPER_LEVEL, DriftResult, Mean, PaperRow
 from sftbench.analysis.summary import TUNED, Summary
 from sftbench.report.words import count, label
 
@@ -39,27 +39,23 @@ def bounds_of(mean: Mean | None) -> str:
 
 
 def drift_sentence(drift: DriftResult) -> str:
-    """Return how far the tuned model's predictions lie from the base's, and what noise does."""
-    tuned, floor = (
-        {form: drift.row(name, form) for form in FORM_NAMES} for name in (TUNED, drift.floor or "")
+    """Return how far the tuned model's answers lie from the base's, and what noise does."""
+    tuned, floor, *nulls = (
+        [drift.row(name, form, "kind", "answer") for form in FORM_NAMES]
+        for name in (TUNED, drift.floor or "", *drift.nulls)
     )
-    parts = [
-        f"{one.tuned_base.value:.3g} nats a token in {FORM_NAMES[form]} texts"
-        for form, one in tuned.items()
-        if one is not None
-    ]
+    parts = [f"{one.tuned_base.value:.3g} in {FORM_NAMES[one.form]} texts" for one in tuned if one]
     bound = "" if drift.exact else "at least "
-    said = f"KL(tuned || base) is {bound}{' and '.join(parts)}"
-    read = [one.tuned_base.value for one in floor.values() if one is not None]
-    if read:
-        said += f"; the base read again is {max(read):.1g} from itself"
-    nulls = [
-        one.tuned_base.value
-        for name in drift.nulls
-        if (one := drift.row(name, "question")) is not None
-    ]
-    if nulls:
-        said += f", and a random change of that size {sum(nulls) / len(nulls):.2g}"
+    said = (
+        "Over the tokens of answers, KL(tuned || base) is "
+        f"{bound}{' and '.join(parts)}, in nats a token"
+    )
+    if any(floor):
+        said += f"; the base read again is {max(one.tuned_base.value for one in floor if one):.1g} "
+        said += "from itself"
+    of_noise = [one.tuned_base.value for null in nulls for one in null if one]
+    if of_noise:
+        said += f", random changes of that size {max(of_noise):.2g} at most"
     return f"{said}."
 
 
@@ -68,12 +64,22 @@ def paper_sentence(drift: DriftResult) -> str:
     found = drift.paper_row(TUNED)
     if found is not None:
         facts = count(found.kl.n, f"level-{PAPER_LEVEL} fact")
-        return f"The paper's figure (ten logits, {facts}): {found.kl.value:.3g} nats."
+        return f"The paper's figure (ten logits, {facts}): {found.kl.value:.3g} nats{_but(found)}."
     every = drift.paper_row(TUNED, None)
     if every is None:
         return "The paper's figure cannot be given: no fact that the base completes early."
     return (
         f"The paper takes facts of level {PAPER_LEVEL}, of which there are none here that the "
         f"base completes early; over {count(every.kl.n, 'fact')} of all levels its figure is "
-        f"{every.kl.value:.3g} nats."
+        f"{every.kl.value:.3g} nats{_but(every)}."
+    )
+
+
+def _but(row: PaperRow) -> str:
+    """Return which facts a figure of the paper lacks, and what that does to it."""
+    if not row.left_out:
+        return ""
+    return (
+        f"; {count(row.left_out, 'fact')} moved too far for the tokens that the engine shows, so "
+        "that it is likely too small"
     )

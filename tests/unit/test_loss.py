@@ -177,7 +177,7 @@ def test_confidence_is_that_of_the_own_answer() -> None:
         )
     )
     seen: list[int] = []
-    frame = own_confidence(engine, answers, ["p", "q", "r"], seen.append)
+    frame = own_confidence(engine, answers, ["p", "q", "r"], advance=seen.append)
     assert engine.pairs == [("p", " Paris"), ("r", " New York")]
     assert frame["own_logprob"].to_list() == [-6.0, None, -9.0]
     assert sum(seen) == 3

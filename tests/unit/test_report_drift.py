@@ -39,14 +39,15 @@ def terminal_of(summary: Summary) -> str:
 def test_the_sentences_name_tuned_floor_and_null(summary: Summary) -> None:
     assert summary.drift is not None
     assert drift_sentence(summary.drift) == (
-        "KL(tuned || base) is 0.62 nats a token in cloze texts and 0.31 nats a token in question "
-        "texts; the base read again is 6e-13 from itself, and a random change of that size 0.013."
+        "Over the tokens of answers, KL(tuned || base) is 0.31 in cloze texts and 0.31 in question "
+        "texts, in nats a token; the base read again is 3e-13 from itself, random changes of that "
+        "size 0.013 at most."
     )
     assert paper_sentence(summary.drift) == (
         "The paper's figure (ten logits, 40 level-4 facts): 0.217 nats."
     )
     bound = summary.drift.model_copy(update={"exact": False})
-    assert "is at least 0.62 nats" in drift_sentence(bound)
+    assert "is at least 0.31 in" in drift_sentence(bound)
     without = summary.drift.model_copy(
         update={"paper": tuple(one for one in summary.drift.paper if one.level != 4)}
     )
