@@ -36,6 +36,7 @@ def rows(variant: str, size: float, relation: str) -> list[DriftRow]:
         found += [row(form, "position", str(at), size * factor / (at + 1)) for at in range(5)]
         found += [row(form, "level", str(at), size * factor) for at in range(5)]
         found.append(row(form, "relation", relation, size * factor))
+        found += [row(form, "domain", name, size * factor) for name in ("in", "out")]
     return found
 
 

@@ -20,8 +20,9 @@ from sftbench.analysis.record import Record
 if TYPE_CHECKING:
     from sftbench.analysis.design import Floats
 
-By = Literal["form", "kind", "position", "level", "relation"]
-"""What facts or positions are told apart by."""
+By = Literal["form", "kind", "position", "domain", "level", "relation"]
+"""What facts or positions are told apart by; domains, levels and relations over the tokens of
+answers alone: how a text ends would hide what became of the answer."""
 MOST_POSITIONS = 12
 """Positions that have a figure of their own."""
 FEWEST = 5
@@ -139,13 +140,15 @@ def drift_rows(items: pl.DataFrame) -> Iterator[DriftRow]:
 
     Args:
         items: one row for each fact, variant, form and position: fact_id, variant, form, position,
-            kind, kl_tuned_base, kl_base_tuned, covered, relation, answer, level.
+            kind, kl_tuned_base, kl_base_tuned, covered, relation, answer, domain, level.
     """
     for (variant, form), part in items.group_by("variant", "form", maintain_order=True):
         names = (str(variant), str(form))
         yield _row(part, *names, "form", "")
-        for by in ("kind", "position", "level", "relation"):
-            for (key,), those in part.sort(by).group_by(by, maintain_order=True):
+        answers = part.filter(pl.col("kind") == "answer")
+        for by in ("kind", "position", "domain", "level", "relation"):
+            whole = part if by in ("kind", "position") else answers
+            for (key,), those in whole.sort(by).group_by(by, maintain_order=True):
                 if by == "position" and not _shown(key, those):
                     continue
                 yield _row(those, *names, by, str(key))
@@ -186,6 +189,8 @@ def paper_rows(items: pl.DataFrame) -> Iterator[PaperRow]:
         yield from _paper(part, name)
         for (relation,), those in part.sort("relation").group_by("relation", maintain_order=True):
             yield from _paper(those, name, relation=str(relation))
+            own = those.filter(pl.col("level") == PAPER_LEVEL)
+            yield from _paper(own, name, level=PAPER_LEVEL, relation=str(relation))
 
 
 def _paper(

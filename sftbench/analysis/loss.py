@@ -130,7 +130,9 @@ class Calibration(Record):
     """How well a variant's probability for its own answer says whether that is right.
 
     Attributes:
-        answer_logprob: mean log-probability of the canonical answer, nats.
+        n: facts with an answer; all figures but `answer_logprob` are of these.
+        empty: facts that were answered with nothing, which has no probability: left out.
+        answer_logprob: mean log-probability of the canonical answer over all facts, nats.
         confidence: mean probability of the model's own greedy answer.
         accuracy: share of answers that are right.
         brier: mean squared difference of the two (Brier 1950); 0 is perfect.
@@ -155,6 +157,7 @@ class Calibration(Record):
     ece_limit: float
     auroc: float | None
     bins: tuple[CalibrationBin, ...]
+    empty: int = 0
 
 
 class LossResult(Record):

@@ -66,7 +66,7 @@ class Drift:
     @property
     def wanted_at_all(self) -> bool:
         """Whether drift is measured: asked for, or done in this folder before."""
-        return self.plan.request.drift or self.folder.is_dir()
+        return self.plan.request.drift or self._path(TUNED).is_file()
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -90,7 +90,13 @@ class Drift:
 
     def key(self, variant: Variant) -> str:
         """Return the digest of all that decides a variant's figures."""
-        settings = {"early": EARLY, "longest": LONGEST, "how": self.how, "version": VERSION}
+        settings = {
+            "early": EARLY,
+            "longest": LONGEST,
+            "floor": FLOOR_FACTS,
+            "how": self.how,
+            "version": VERSION,
+        }
         name = self.plan.variant_id(variant)
         return digest_of([self.plan.key, name, settings, self.templates])
 
@@ -120,8 +126,12 @@ class Drift:
     def texts(self, engine: Engine) -> list[Text]:
         """Return what is read, written by the engine of the base."""
         rows, request = self.plan.rows, self.plan.request
-        answers = [answer_text(request.prompt, one[0]) for one in rows["answers"].to_list()]
-        prompts = self.plan.sides.base.texts
+        side = self.plan.sides.base
+        answers = [
+            one[0] if side.chat else answer_text(request.prompt, one[0])
+            for one in rows["answers"].to_list()
+        ]
+        prompts = side.texts
         clozes = cloze_texts(engine, rows, self.templates, self.how)
         return [*clozes, *question_texts(engine, rows, prompts, answers)]
 
@@ -145,6 +155,7 @@ def run_drift(
     store.require_ours()
     for warning in plan.warnings:
         notify(warning)
+    require_one_vocabulary(plan)
     store.claim()
     moved = measure_movement(plan, request.out / FOLDER, against)
     found = measure_drift(plan, factory)
@@ -170,12 +181,13 @@ def measure_drift(plan: Plan, factory: EngineFactory) -> DriftResult:
     drift = Drift(plan)
     missing = [one for one in drift.variants if drift.find(one) is None]
     if missing:
-        _require_one_vocabulary(plan)
+        require_one_vocabulary(plan)
         _read(drift, missing, factory)
     return _result(drift)
 
 
-def _require_one_vocabulary(plan: Plan) -> None:
+def require_one_vocabulary(plan: Plan) -> None:
+    """Raise `SftbenchError` unless both models split texts alike, before anything is measured."""
     if not same_tokenizer(plan.base.path, plan.tuned.path):
         raise SftbenchError(
             "base and tuned model split texts into other tokens, so their predictions cannot be "
@@ -299,7 +311,7 @@ def _result(drift: Drift) -> DriftResult:
     frames = [drift.find(one) for one in drift.variants]
     whole = pl.concat([one for one in frames if one is not None])
     facts = drift.plan.rows.select(
-        "fact_id", "relation", "level", answer=pl.col("answers").list.first()
+        "fact_id", "relation", "domain", "level", answer=pl.col("answers").list.first()
     )
     items = whole.join(facts, on="fact_id", maintain_order="left")
     clozes = items.filter(

@@ -230,13 +230,17 @@ def _calibration(losses: Losses, domains: Sequence[str]) -> tuple[Calibration, .
             losses.plan.rows.select("fact_id", "domain")
             .join(answers.select("fact_id", "correct", "answer_logprob"), on="fact_id")
             .join(own.select("fact_id", "own_logprob"), on="fact_id")
-            .drop_nulls("own_logprob")
             .with_columns(confidence=pl.col("own_logprob").exp().clip(0, 1))
         )
         for domain in domains:
             part = frame.filter(pl.col("domain") == domain)
-            if part.height:
-                found.append(calibration(part, variant.name, domain))
+            said = part.drop_nulls("confidence")
+            if said.height:
+                own_part = calibration(said, variant.name, domain)
+                # Of all facts: an empty answer has no probability, the right one has.
+                logprob = float(part["answer_logprob"].mean())  # type: ignore[arg-type]
+                more = {"answer_logprob": logprob, "empty": part.height - said.height}
+                found.append(own_part.model_copy(update=more))
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ from sftbench.common.files import read_json, write_json
 from sftbench.compare.answered import Answered
 from sftbench.loss.again import Again, Purpose
 from sftbench.loss.confidence import CONFIDENCE
-from sftbench.loss.forms import FORM_ANSWERS
+from sftbench.loss.forms import BUDGET, ENDS, FORM_ANSWERS
 from sftbench.mastery.choose import EstimatorName, can_forecast
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sftbench.mastery.journal import Journal
 
 FOLDER = "loss"
+VERSION = 1
+"""Counts changes that change what is asked or measured."""
 TABLES = {"forms": FORM_ANSWERS, "confidence": CONFIDENCE}
 """What is written of a variant, by the name of its folder."""
 MASTERY = "mastery"
@@ -109,7 +111,15 @@ class Losses:
 
     def key(self, variant: Variant) -> str:
         """Return the digest of all that decides a measurement of a variant."""
-        return digest_of([self.plan.key, self.plan.variant_id(variant)])
+        return digest_of(
+            {
+                "plan": self.plan.key,
+                "variant": self.plan.variant_id(variant),
+                "templates": self.plan.request.facts.templates_digest,
+                "forms": [BUDGET, ENDS],
+                "version": VERSION,
+            }
+        )
 
     # -- what lies there ----------------------------------------------------------------------
 

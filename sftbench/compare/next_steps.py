@@ -38,7 +38,9 @@ def compare_command(wanted: CheckRequest, request: Request, **changes: str | Non
         "output": str(request.out),
         **changes,
     }
-    return _command("compare", flags, [*_restore_flags(wanted, request), *FLAGS[request.chat]])
+    told = [flag for flag in ("loss", "drift") if getattr(request, flag)]
+    more = [*FLAGS[request.chat], *(f"--{flag}" for flag in told)]
+    return _command("compare", flags, [*_restore_flags(wanted, request), *more])
 
 
 def _restore_flags(wanted: CheckRequest, request: Request) -> list[str]:

@@ -25,7 +25,7 @@ from sftbench.common.digests import software_versions
 from sftbench.common.progress import progress
 from sftbench.compare.answered import Answered
 from sftbench.compare.bench import lent
-from sftbench.compare.drift import Drift, measure_drift
+from sftbench.compare.drift import Drift, measure_drift, require_one_vocabulary
 from sftbench.compare.evidence import chance_of
 from sftbench.compare.loss_result import tell_losses
 from sftbench.compare.losses import Losses
@@ -83,6 +83,8 @@ def run(
     plan = make_plan(request)
     store = Store(request.out, plan)
     store.require_ours()
+    if request.drift:
+        require_one_vocabulary(plan)  # now, not after everything was asked
     for warning in plan.warnings:
         notify(warning)
     answered, present = _answer_all(plan, store, factory)

@@ -10,6 +10,8 @@ from sftbench.report.drift_words import FORM_NAMES, name_of
 from sftbench.report.rule_names import rule_of
 from sftbench.report.words import at_a_glance, label
 
+SET_BACK = frozenset(("relative", "absolute", "random", "lowest-relative", "ties", "fapm"))
+"""Criteria that set scalars back and leave the others as they are."""
 SMALLEST = 1e-6
 """Nats: charts on a log scale show nothing below."""
 
@@ -29,7 +31,7 @@ class Together(NamedTuple):
     """How retention, drift and the size of the update go together in one variant.
 
     Attributes:
-        kl: KL(variant || base) in question texts, nats.
+        kl: KL(variant || base) over the answers of question texts, of this domain, nats.
         retention: mean over levels, percent.
         norm: of what is left of the update over that of the fine-tune's, percent.
     """
@@ -121,7 +123,7 @@ def together(summary: Summary, domain: str) -> list[Together]:
     drift = _drift(summary)
     found = []
     for variant in (*summary.variants[1:], *summary.perturbed):
-        row = drift.row(variant.name, "question")
+        row = drift.row(variant.name, "question", "domain", domain)
         result = variant.domain(domain)
         if row is None or result is None or result.retention.score is None:
             continue
@@ -138,7 +140,10 @@ def together(summary: Summary, domain: str) -> list[Together]:
 
 
 def _left(summary: Summary, variant: VariantResult) -> float:
-    """Return the norm of what a variant has left of the update, as a part of the whole."""
+    """Return the norm of what a variant has left of the update, as a part of the whole.
+
+    Rules that neither set scalars back nor mix both models are shown like the fine-tune.
+    """
     removed = (variant.restore or {}).get("distance")
     whole = summary.run.update_norm
     if not removed or not whole:
@@ -146,6 +151,8 @@ def _left(summary: Summary, variant: VariantResult) -> float:
     part, rule = min(1.0, removed / whole), rule_of(variant)
     if rule is not None and rule.criterion == "interpolation":
         return float(1 - part)  # every scalar goes a part of its way back
+    if rule is not None and rule.criterion not in SET_BACK:
+        return 1.0
     # What is set back and what stays are other scalars, so that their squares add up.
     return float((1 - part**2) ** 0.5)
 

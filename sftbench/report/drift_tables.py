@@ -51,7 +51,7 @@ def _of_form(
     name: Callable[[str], str],
 ) -> Table:
     bound = "" if drift.exact else ", lower bounds"
-    title = f"KL to the base in {FORM_NAMES[form]} texts, nats a token{bound}"
+    title = f"KL to the base in {FORM_NAMES[form]} texts, nats a token{bound}; reverse: from it"
     covered = [] if drift.exact else ["covered, %"]
     table = titled(title, "variant", "all", *keys, "reverse", *covered)
     for variant in variants:
@@ -83,9 +83,11 @@ def _counted(row: DriftRow | None) -> str:
 
 def _of_levels(drift: DriftResult, levels: Sequence[str]) -> Table:
     headings = ["", *(f"level {one}" for one in levels)]
-    table = titled("Tuned model by mastery level, nats", *headings)
+    table = titled("Tuned model by mastery level, tokens of answers, nats", *headings)
     for form in FORM_NAMES:
         rows = [drift.row(TUNED, form, "level", one) for one in levels]
+        if not any(rows):
+            continue
         table.add_row(f"KL, {FORM_NAMES[form]} texts", *map(_counted, rows))
     paper = [drift.paper_row(TUNED, int(one)) for one in levels]
     table.add_row(

@@ -143,7 +143,7 @@ def _calibration(summary: Summary, domain: str) -> Table:
         if name not in left_out:
             table.add_row(
                 _named(name),
-                f"{one.n:,}",
+                f"{one.n:,}" + (f" of {one.n + one.empty:,}" if one.empty else ""),
                 loss.log_p(one.answer_logprob),
                 *(points(part) for part in (one.confidence, one.accuracy, one.ece)),
                 *(points(part) for part in (one.ece_chance, one.ece_limit)),

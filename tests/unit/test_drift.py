@@ -284,6 +284,7 @@ def test_means_are_over_facts_and_their_intervals_over_answers() -> None:
             "relation": ["r"] * 4,
             "answer": ["x", "x", "y", "z"],
             "level": [4, 4, 4, 1],
+            "domain": ["in", "in", "in", "out"],
         },
         schema_overrides={"covered": pl.Float64},
     )
@@ -295,13 +296,16 @@ def test_means_are_over_facts_and_their_intervals_over_answers() -> None:
     assert 0 <= whole.low < whole.value
     assert rows["form", ""].base_tuned.low is None  # nothing varies
     assert rows["kind", "end"].tuned_base.value == 3
-    assert rows["level", "4"].tuned_base.value == pytest.approx(3.5)
+    # Over the tokens of answers alone: 1 and 5, not the mean of 1 and 3.
+    assert rows["level", "4"].tuned_base.value == pytest.approx(3.0)
+    assert rows["domain", "out"].tuned_base.value == pytest.approx(9.0)
     assert ("position", "0") not in rows  # too few facts for a figure of its own
     paper = {(one.level, one.relation): one.kl for one in paper_rows(items)}
     # Of early answers alone.
     assert paper[4, None].value == pytest.approx(1.0)
     assert paper[None, None].n == 2
     assert paper[None, "r"].value == pytest.approx(1.0)
+    assert paper[4, "r"].value == pytest.approx(1.0)
     # A fact whose ten tokens the engine does not show is left out, and counted.
     hidden = items.with_columns(
         paper_kl=pl.when(pl.col("fact_id") != "b").then("paper_kl"), early=pl.lit(True)

@@ -253,3 +253,12 @@ def test_a_rescoring_says_that_kinds_are_left_out(request_: Request, tmp_path: P
     again = rescore_result(request_.out, tmp_path / "again", Rescoring(matching="words"))
     assert again.summary.loss is None
     assert any("kind of loss" in warning for warning in again.summary.warnings)
+
+
+def test_other_templates_are_other_measurements(request_: Request) -> None:
+    told(request_, LosingEngine())
+    other = {**request_.facts.templates, "of_in": ["{subject}", "Number {subject}"]}
+    facts = replace(request_.facts, templates=other)
+    assert facts.digest == request_.facts.digest
+    with pytest.raises(SftbenchError, match="facts, templates or settings"):
+        told(replace(request_, facts=facts), LosingEngine())
