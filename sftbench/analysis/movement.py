@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from sftbench.analysis.record import Record
 
@@ -102,28 +104,52 @@ def movement_result(
     """
     if not tensors:
         raise ValueError("a model has tensors")
-    whole = (sum(one.size for one in tensors), math.fsum(one.norm**2 for one in tensors))
-    modules = sorted({one.module for one in tensors})
-    by_module = [
-        _moved([one for one in tensors if one.module == name], None, name, whole)
-        for name in modules
-    ]
-    places = sorted(
-        {(one.layer, one.module) for one in tensors if one.layer is not None},
-        key=lambda place: (place[0] or 0, place[1]),
-    )
-    cells = [
-        _moved([one for one in tensors if (one.layer, one.module) == place], *place, whole)
-        for place in places
-    ]
+    whole = _whole(tensors)
+
+    def of(layer: int | None, module: str | None) -> Moved:
+        """Sum up those of a layer, of a module, or of both."""
+        those = [
+            one for one in tensors if layer in (None, one.layer) and module in (None, one.module)
+        ]
+        return _moved(those, layer, module, whole)
+
+    inside = [(one.layer, one.module) for one in tensors if one.layer is not None]
+    modules = [of(None, module) for module in sorted({one.module for one in tensors})]
     return MovementResult(
         tensors=tuple(tensors),
-        total=_moved(tensors, None, None, whole),
-        modules=tuple(sorted(by_module, key=lambda one: (-one.size, one.module or ""))),
-        cells=tuple(cells),
+        total=of(None, None),
+        modules=tuple(sorted(modules, key=lambda one: (-one.size, one.module or ""))),
+        cells=tuple(of(layer, module) for layer, module in sorted(set(inside))),
         zero_base=sum(one.zero_base for one in tensors),
         against=against,
     )
+
+
+class LayerGroup(NamedTuple):
+    """Consecutive layers together: the first, the last, and what they add up to."""
+
+    first: int
+    last: int
+    moved: Moved
+
+
+def layer_groups(result: MovementResult, most: int) -> tuple[LayerGroup, ...]:
+    """Return the layers of a model in so many groups at most, alike in number as far as can be."""
+    layers = sorted({one.layer for one in result.tensors if one.layer is not None})
+    parts = min(most, len(layers))
+    ends = [len(layers) * place // parts for place in range(parts + 1)] if parts else []
+    return tuple(_group(result, layers[start], layers[stop - 1]) for start, stop in pairwise(ends))
+
+
+def _group(result: MovementResult, first: int, last: int) -> LayerGroup:
+    those = [one for one in result.tensors if one.layer is not None and first <= one.layer <= last]
+    layer = first if first == last else None
+    return LayerGroup(first, last, _moved(those, layer, None, _whole(result.tensors)))
+
+
+def _whole(tensors: Sequence[TensorMovement]) -> tuple[int, float]:
+    """Return scalars and squared norm of the update of a whole model."""
+    return sum(one.size for one in tensors), math.fsum(one.norm**2 for one in tensors)
 
 
 def _moved(

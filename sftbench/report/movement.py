@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sftbench.analysis.movement import Moved, MovementResult
+from sftbench.analysis.movement import LayerGroup, Moved, MovementResult, layer_groups
 from sftbench.analysis.summary import Summary
+from sftbench.report.movement_tables import (
+    GROUPS,
+    cosine,
+    cosine_by_chance,
+    figure,
+    layers_said,
+)
 from sftbench.report.words import count, short_name
 
+__all__ = ["cosine", "cosine_by_chance", "layers_said"]  # the page's template takes them from here
+
 MEASURES: dict[str, str] = {
-    "relative": "Update over weights, % (L2 norms)",
+    "relative": "Update over weights, %",
     "rank": "Effective rank, % of the smaller side",
     "unchanged": "Unchanged scalars, %",
     "cosine": "Cosine to the other update",
@@ -64,6 +73,36 @@ def modules(result: MovementResult) -> list[str]:
     return [one.module for one in result.modules if one.module in inside and one.module]
 
 
+class LayerRow(NamedTuple):
+    """One layer of a map, in words: a figure for each of `modules`."""
+
+    layer: int
+    figures: tuple[str, ...]
+
+
+def layer_rows(result: MovementResult, measure: str) -> list[LayerRow]:
+    """Return what a map shows as a table: a row for each layer, first to last."""
+    found = {(one.layer, one.module): one for one in result.cells}
+    return [
+        LayerRow(
+            layer,
+            tuple(_said(found.get((layer, module)), measure) for module in modules(result)),
+        )
+        for layer in sorted({one.layer for one in result.cells if one.layer is not None})
+    ]
+
+
+def _said(one: Moved | None, measure: str) -> str:
+    if one is None:
+        return ""
+    return cosine(one) if measure == "cosine" else figure(_value(one, measure), 1)
+
+
+def groups(result: MovementResult) -> tuple[LayerGroup, ...]:
+    """Return consecutive layers together, in as many groups as the tables show."""
+    return layer_groups(result, GROUPS)
+
+
 def movement_sentence(summary: Summary) -> str:
     """Return how far the weights moved, in a sentence or two; "" where that was not measured."""
     found = summary.movement
@@ -72,13 +111,16 @@ def movement_sentence(summary: Summary) -> str:
     total = found.total
     if not total.norm:
         return "No weight differs from the base's."
-    relative = "" if total.relative is None else f" ({100 * total.relative:.3g} % of the base's)"
-    kept = f" {100 * total.unchanged:.1f} % of its {count(total.size, 'scalar')} are unchanged."
-    said = f"The update has the L2 norm {total.norm:.4g}{relative}.{kept}"
+    relative = "" if total.relative is None else f", {figure(total.relative, 100)} % of the base's"
+    said = (
+        f"The update has the L2 norm {total.norm:.4g}{relative}; {100 * total.unchanged:.1f} % of "
+        f"{count(total.size, 'scalar')} are unchanged."
+    )
     if total.cosine is not None:
         said += (
             f" Its cosine to the update of {short_name(found.against or 'the other model')} is "
-            f"{total.cosine:.3f}; random directions of this size have {total.cosine_chance:.1g}."
+            f"{cosine(total)}; random directions of this size have one of "
+            f"±{cosine_by_chance(total)}."
         )
     return said
 

@@ -10,67 +10,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from moved import SHAPES, result_of, three_models, weights, write
 
-from sftbench.analysis.movement import MovementResult, movement_result
+from sftbench.analysis.movement import MovementResult
 from sftbench.checkpoints import movement as room
 from sftbench.checkpoints.movement import Ranks, movement, ranks_of
 from sftbench.checkpoints.pairing import Pair
 from sftbench.common.errors import SftbenchError
-from sftbench.compare.movement import tensor_record
 
 pytestmark = pytest.mark.unit
-
-SHAPES = {
-    "model.embed_tokens.weight": (50, 12),
-    "model.layers.0.self_attn.q_proj.weight": (12, 12),
-    "model.layers.0.mlp.up_proj.weight": (30, 12),
-    "model.layers.0.mlp.down_proj.weight": (12, 30),
-    "model.layers.0.input_layernorm.weight": (12,),
-    "model.layers.1.self_attn.q_proj.weight": (12, 12),
-    "model.norm.weight": (12,),
-}
-
-
-def weights(seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
-
-
-def write(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
-    folder.mkdir()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text('{"model_type": "llama", "tie_word_embeddings": true}')
-    return folder
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> tuple[Path, Path, Path]:
-    base = weights(0)
-    base["model.norm.weight"][:3] = 0
-    tuned = {name: tensor + 0.1 * weights(1)[name] for name, tensor in base.items()}
-    tuned["model.norm.weight"] = base["model.norm.weight"].clone()
-    tuned["model.layers.1.self_attn.q_proj.weight"][:6] = base[
-        "model.layers.1.self_attn.q_proj.weight"
-    ][:6]
-    other = {name: tensor + 0.1 * weights(2)[name] for name, tensor in base.items()}
-    return (
-        write(tmp_path / "base", base),
-        write(tmp_path / "tuned", tuned),
-        write(tmp_path / "other", other),
-    )
+    return three_models(tmp_path)
 
 
 def numpy_ranks(update: np.ndarray) -> tuple[float, float]:
     singular = np.linalg.svd(update.astype(np.float64), compute_uv=False)
     shares = singular[singular > 1e-12 * singular[0]] / singular.sum()
     return math.exp(-(shares * np.log(shares)).sum()), (singular**2).sum() / singular[0] ** 2
-
-
-def result_of(base: Path, tuned: Path, other: Path | None = None) -> MovementResult:
-    second = None if other is None else Pair.open(base, other)
-    found = [tensor_record(one) for one in movement(Pair.open(base, tuned), second)]
-    return movement_result(found, None if other is None else other.name)
 
 
 @pytest.mark.parametrize("block", [1, 40, 1 << 22])
@@ -184,3 +143,120 @@ def test_ranks_have_their_bounds_and_no_scale(m: int, n: int, scale: float, seed
     turned = matrix[torch.randperm(m, generator=torch.Generator().manual_seed(seed))]
     assert ranks_of(turned.T @ turned) == pytest.approx(found, rel=1e-6)
     assert isinstance(found, Ranks)
+
+
+@pytest.mark.parametrize(("fall", "error"), [(3, 1e-12), (6, 1e-9), (9, 1e-5), (12, 1e-5)])
+def test_the_gram_matrix_costs_what_is_said(fall: int, error: float) -> None:
+    random = np.random.default_rng(fall)
+    left, right = (np.linalg.qr(random.standard_normal((side, 64)))[0] for side in (128, 64))
+    update = (left * np.logspace(0, -fall, 64)) @ right.T
+    found = ranks_of(torch.from_numpy(update.T @ update))
+    singular = np.linalg.svd(update, compute_uv=False)
+    shares = singular / singular.sum()
+    assert found.effective == pytest.approx(math.exp(-(shares * np.log(shares)).sum()), rel=error)
+    assert found.stable == pytest.approx((singular**2).sum() / singular[0] ** 2, rel=1e-12)
+
+
+def test_an_update_that_bfloat16_left_almost_empty(tmp_path: Path) -> None:
+    base = {name: tensor.bfloat16() for name, tensor in weights(0).items()}
+    tuned = {name: tensor.clone() for name, tensor in base.items()}
+    tuned["model.layers.0.mlp.up_proj.weight"][3, 4] += 1
+    found = result_of(write(tmp_path / "base", base), write(tmp_path / "tuned", tuned))
+    (moved,) = [one for one in found.tensors if one.norm]
+    assert (moved.unchanged, moved.size - moved.unchanged) == (359, 1)
+    assert (moved.effective_rank, moved.stable_rank) == (1, 1)
+
+
+def test_numbers_without_rows_and_tensors_without_numbers(tmp_path: Path) -> None:
+    extra = {"model.layers.0.scale": torch.tensor(1.0), "model.layers.0.none": torch.zeros(0, 4)}
+    base = weights(0) | extra
+    tuned = base | {"model.layers.0.scale": torch.tensor(3.0)}
+    found = result_of(write(tmp_path / "base", base), write(tmp_path / "tuned", tuned))
+    assert "model.layers.0.none" not in {one.name for one in found.tensors}
+    scale = next(one for one in found.tensors if one.module == "scale")
+    assert (scale.size, scale.norm, scale.smaller) == (1, 2, None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["tuned", "other"])
+def test_a_model_that_diverged_is_named(
+    models: tuple[Path, Path, Path], tmp_path: Path, where: str, value: float
+) -> None:
+    base, tuned, other = models
+    bad = weights(3)
+    bad["model.layers.0.mlp.down_proj.weight"][1, 1] = value
+    folder = write(tmp_path / "bad", bad)
+    pairs = (base, folder, other) if where == "tuned" else (base, tuned, folder)
+    with pytest.raises(SftbenchError, match=r"down_proj.weight holds 1 NaN") as error:
+        result_of(*pairs)
+    assert error.value.where == str(folder)
+
+
+class TestHead:
+    EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+    def model(self, folder: Path, seed: int, *, head: int | None) -> Path:
+        tensors = weights(seed)
+        if head is not None:
+            own = torch.randn(50, 12, generator=torch.Generator().manual_seed(head))
+            tensors[self.HEAD] = own
+        return write(folder, tensors)
+
+    def test_tied_heads_are_counted_once(self, tmp_path: Path) -> None:
+        base = weights(0)
+        tuned = weights(1)
+        tuned[self.HEAD] = tuned[self.EMBEDDING].clone()
+        found = result_of(write(tmp_path / "base", base), write(tmp_path / "tuned", tuned))
+        assert self.HEAD not in {one.name for one in found.tensors}
+
+    def test_an_own_head_is_held_against_the_embedding_that_others_tie(
+        self, tmp_path: Path
+    ) -> None:
+        base = self.model(tmp_path / "base", 0, head=None)
+        tuned = self.model(tmp_path / "tuned", 1, head=7)
+        other = self.model(tmp_path / "other", 2, head=None)
+        found = {one.name: one for one in result_of(base, tuned, other).tensors}
+        first, second = weights(0)[self.EMBEDDING], weights(2)[self.EMBEDDING]
+        assert found[self.HEAD].other_norm == pytest.approx(float((second - first).norm()))
+        assert found[self.EMBEDDING].other_norm == found[self.HEAD].other_norm
+
+
+def test_of_resized_vocabularies_the_rows_that_all_have_make_the_angle(tmp_path: Path) -> None:
+    name = "model.embed_tokens.weight"
+    base = weights(0)
+    tuned = {key: tensor + 1 for key, tensor in base.items()}
+    other = dict(tuned)
+    tuned[name] = torch.cat([tuned[name], torch.zeros(6, 12)])
+    other[name] = other[name][:40]
+    folders = [
+        write(tmp_path / key, value)
+        for key, value in (("base", base), ("tuned", tuned), ("other", other))
+    ]
+    found = {one.name: one for one in result_of(*folders).tensors}
+    assert found[name].dot == pytest.approx(40 * 12, rel=1e-5)
+
+
+def test_the_other_model_is_looked_at_one_tensor_at_a_time(
+    models: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned, other = models
+    second = Pair.open(base, other)
+    looked: list[str] = []
+    flat = second.tuned.flat
+    monkeypatch.setattr(second.tuned, "flat", lambda name: (looked.append(name), flat(name))[1])
+    found = movement(Pair.open(base, tuned), second)
+    next(found)
+    assert len(looked) == 1
+    list(found)
+    assert len(looked) == len(set(looked)) == len(SHAPES)
+
+
+def test_blocks_of_other_families_have_numbers_too(tmp_path: Path) -> None:
+    tensors = {
+        f"{start}.{layer}.attn.c_attn.weight": torch.ones(4, 4) * layer
+        for start in ("h", "transformer.h", "transformer.blocks", "gpt_neox.layers")
+        for layer in (0, 11)
+    }
+    folder = write(tmp_path / "model", tensors)
+    found = result_of(folder, folder)
+    assert {(one.layer, one.module) for one in found.cells} == {(0, "c_attn"), (11, "c_attn")}
