@@ -19,7 +19,8 @@ TERMS: tuple[tuple[str, str], ...] = (
         "What became of a fact that the base answers and a variant does not. Format: the variant "
         "says it with a longer budget, with another prompt or as a chat. Access: not there "
         "either, but under the prompts that measure mastery it is still known. Knowledge: there it "
-        "is credibly less known, by a quarter of its mastery rate or more, measured again for both models. "
+        "is credibly less known, by a quarter of its mastery rate or more, measured again for both "
+        "models. "
         "Undecided: the base states the fact too rarely there for a loss to be seen.",
     ),
     (
