@@ -34,6 +34,16 @@ def tokenizer_digest(path: Path) -> str:
     return digest_of(_content(path))
 
 
+def chat_template_digest(path: Path) -> str | None:
+    """Return the digest of a tokenizer's chat template; None where it has none.
+
+    Raises:
+        SftbenchError: its settings cannot be read.
+    """
+    template = _chat_template(path, _json_object(path / "tokenizer_config.json"))
+    return None if template is None else digest_of(template)
+
+
 def same_tokenizer(base: Path, tuned: Path) -> bool:
     """Return whether two checkpoint folders turn every text into the same ids and back.
 

@@ -17,6 +17,7 @@ from sftbench.cli.facts import app as facts
 from sftbench.cli.finetune import finetune
 from sftbench.cli.gate import app as gate
 from sftbench.cli.lab import app as lab
+from sftbench.cli.leaderboard import app as leaderboard
 from sftbench.cli.lm_eval import CONTEXT_SETTINGS, lm_eval, tasks_path
 from sftbench.cli.mastery import mastery
 from sftbench.cli.models import model
@@ -33,7 +34,7 @@ INTERRUPTED = 130
 EXTRA_OF = {
     "accelerate": "hf", "safetensors": "hf", "torch": "hf", "transformers": "hf",
     "lm_eval": "harness", "datasets": "datasets", "peft": "peft", "trl": "train",
-    "gguf": "smollm2", "vllm": "vllm",
+    "gguf": "smollm2", "vllm": "vllm", "huggingface_hub": "hf",
 }  # fmt: skip
 """The extra that brings a library which a light installation leaves out."""
 
@@ -58,6 +59,7 @@ app.command()(seeds)
 app.command()(rescore)
 app.add_typer(gate, name="gate")
 app.add_typer(card, name="card")
+app.add_typer(leaderboard, name="leaderboard")
 app.command("lm-eval", context_settings=CONTEXT_SETTINGS)(lm_eval)
 app.command("tasks-path")(tasks_path)
 app.command()(model)

@@ -63,6 +63,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write each gate's candidates as its new baseline, in place of judging them",
     )
+    group.addoption(
+        "--sftbench-results",
+        metavar="DIR",
+        help="results folder that `--pyargs sftbench_leaderboard.checks` validates",
+    )
+    for name, what in (("--sftbench-facts", "fact table"), ("--sftbench-card", "mastery card")):
+        group.addoption(
+            name,
+            metavar="FILE",
+            action="append",
+            help=f"{what} of these results that does not ship (repeatable)",
+        )
     parser.addini(BASELINE, "baseline of the gate, relative to the ini file", default="")
     parser.addini(CACHE, "where checkpoints and results are kept", default="")
 
