@@ -130,7 +130,7 @@ FIELDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("place", "value", "code"), FIELDS)
+@pytest.mark.parametrize(("place", "value", "code"), FIELDS, ids=range(len(FIELDS)))
 def test_a_field_that_is_wrong_is_named(path, known, place, value, code):
     assert code in codes(change(path, put(place, value)), known)
 
