@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -47,12 +48,15 @@ def rank(design: Design, kept: Floats, alpha: float = ALPHA) -> list[Rank]:
     # Of equal scores, the answers decide who is held against whom, not the order of the models.
     order = sorted(range(len(scores)), key=lambda at: (-scores[at], kept[at].tobytes()))
     found: dict[int, Rank] = {}
-    group, leader = 0, -1
+    group, leader, last = 0, -1, math.nan
     for place in order:
-        leads = leader < 0 or _is_worse(design, kept[leader], kept[place], alpha)
+        # Equal scores are never set apart, however else the two differ.
+        leads = scores[place] != last and (
+            leader < 0 or _is_worse(design, kept[leader], kept[place], alpha)
+        )
         if leads:
             group, leader = group + 1, place
-        found[place] = Rank(scores[place], group, leads)
+        found[place], last = Rank(scores[place], group, leads), scores[place]
     return [found[place] for place in range(len(scores))]
 
 

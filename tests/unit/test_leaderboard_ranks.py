@@ -84,10 +84,12 @@ def test_ranks_are_dense_and_follow_the_scores(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     kept = models(design, list(random.uniform(0.2, 1, count)), seed)
     found = rank(design, kept)
-    by_score = sorted(found, key=lambda one: -one.score)
+    by_score = sorted(found, key=lambda one: (-one.score, one.rank))
     ranks = [one.rank for one in by_score]
     assert ranks[0] == 1
     assert all(after - before in (0, 1) for before, after in itertools.pairwise(ranks))
+    for score in {one.score for one in found}:
+        assert len({one.rank for one in found if one.score == score}) == 1
     for group in set(ranks):
         assert sum(one.leads for one in found if one.rank == group) == 1
     shuffled = list(range(count))[::-1]
