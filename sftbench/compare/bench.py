@@ -56,6 +56,16 @@ class Bench:
 
 
 @contextmanager
+def kept(factory: EngineFactory, base: Path, settings: EngineSettings) -> Iterator[Bench]:
+    """Give a bench for the time of the block; one that is there already outlives it."""
+    if isinstance(factory, Bench):
+        yield factory
+        return
+    with Bench(factory, base, settings) as bench:
+        yield bench
+
+
+@contextmanager
 def lent(factory: EngineFactory, path: Path, settings: EngineSettings) -> Iterator[Engine]:
     """Give an engine for the time of the block; one that a bench keeps is not closed after it."""
     engine = factory(path, settings)

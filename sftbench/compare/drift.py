@@ -158,7 +158,7 @@ def run_drift(
     require_one_vocabulary(plan)
     store.claim()
     moved = measure_movement(plan, request.out / FOLDER, against)
-    found = measure_drift(plan, factory)
+    found = measure_drift(plan, factory, VariantWeights(plan))
     content = {
         "kind": "sftbench-drift",
         "base": request.base_name,
@@ -171,7 +171,7 @@ def run_drift(
     return found, moved
 
 
-def measure_drift(plan: Plan, factory: EngineFactory) -> DriftResult:
+def measure_drift(plan: Plan, factory: EngineFactory, weights: VariantWeights) -> DriftResult:
     """Measure what is missing, and return how every variant's predictions moved.
 
     Raises:
@@ -182,7 +182,7 @@ def measure_drift(plan: Plan, factory: EngineFactory) -> DriftResult:
     missing = [one for one in drift.variants if drift.find(one) is None]
     if missing:
         require_one_vocabulary(plan)
-        _read(drift, missing, factory)
+        _read(drift, missing, factory, weights)
     return _result(drift)
 
 
@@ -197,9 +197,11 @@ def require_one_vocabulary(plan: Plan) -> None:
         )
 
 
-def _read(drift: Drift, missing: Sequence[Variant], factory: EngineFactory) -> None:
+def _read(
+    drift: Drift, missing: Sequence[Variant], factory: EngineFactory, weights: VariantWeights
+) -> None:
     plan = drift.plan
-    weights = VariantWeights.open(plan)
+    weights.require_fit()
     settings = plan.request.engine
     with lent(factory, plan.base.path, settings) as first:
         first.load(weights.of(BASE))

@@ -38,6 +38,7 @@ from sftbench.mastery.measured import Measured
 if TYPE_CHECKING:
     from sftbench.analysis.kinds import Rate
     from sftbench.compare.losses import Losses
+    from sftbench.compare.weights import VariantWeights
     from sftbench.engines.settings import EngineFactory
 
 LOSS = TableSpec(
@@ -64,13 +65,13 @@ class ToldLoss(NamedTuple):
     items: pl.DataFrame
 
 
-def tell_losses(losses: Losses, factory: EngineFactory) -> ToldLoss:
+def tell_losses(losses: Losses, factory: EngineFactory, weights: VariantWeights) -> ToldLoss:
     """Measure what is missing, tell the losses of every variant apart, and write the table.
 
     Raises:
         SftbenchError: as for a comparison.
     """
-    measure_losses(losses, factory)
+    measure_losses(losses, factory, weights)
     before = rates(losses.journal(THE_BASE, "kind"))
     told = pl.concat(
         [_told(losses, variant, before) for variant in losses.losers] + [_itself(losses, before)]

@@ -31,7 +31,7 @@ TITLES = {
 }
 
 
-def measure_losses(losses: Losses, factory: EngineFactory) -> None:
+def measure_losses(losses: Losses, factory: EngineFactory, weights: VariantWeights) -> None:
     """Measure what is not there yet; a kill loses a batch of facts at most.
 
     The base comes last: it is measured on all that the others lost and cannot say otherwise.
@@ -43,13 +43,12 @@ def measure_losses(losses: Losses, factory: EngineFactory) -> None:
     order = sorted({*losses.losers, *losses.confident}, key=lambda one: (one == BASE, one.name))
     # An engine is made once: those that share one are asked in a row.
     order.sort(key=lambda one: plan.sides.engine_of(one) == plan.base)
-    weights: VariantWeights | None = None
     for folder, those in groupby(order, lambda one: plan.sides.engine_of(one).path):
         # Looked at one by one: what a variant needs depends on what the ones before it said.
         missing_ones = [one for one in those if isinstance(one, Base) or _is_open(losses, one)]
         if not any(_is_open(losses, one) for one in missing_ones):
             continue
-        weights = weights or VariantWeights.open(plan)
+        weights.require_fit()
         with lent(factory, folder, plan.request.engine) as engine:
             losses.decide(engine)
             for variant in missing_ones:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sftbench
 from sftbench.analysis.summary import (
@@ -24,7 +24,7 @@ from sftbench.checkpoints.variants import Again, Noise, Variant
 from sftbench.common.digests import software_versions
 from sftbench.common.progress import progress
 from sftbench.compare.answered import Answered
-from sftbench.compare.bench import lent
+from sftbench.compare.bench import Bench, kept, lent
 from sftbench.compare.drift import Drift, measure_drift, require_one_vocabulary
 from sftbench.compare.evidence import chance_of
 from sftbench.compare.loss_result import tell_losses
@@ -87,14 +87,14 @@ def run(
         require_one_vocabulary(plan)  # now, not after everything was asked
     for warning in plan.warnings:
         notify(warning)
-    answered, present = _answer_all(plan, store, factory)
-    found = [*_findings(plan, answered), *_engine_findings(answered, present)]
-    for warning in found:
-        notify(warning)
-    losses = Losses(plan, answered)
-    told = tell_losses(losses, factory) if losses.wanted_at_all else None
-    drift = Drift(plan)
-    moved = measure_movement(plan, drift.folder) if drift.wanted_at_all else None
+    weights = VariantWeights(plan)
+    # Answers, kinds of loss and drift are asked of the same engines.
+    with kept(factory, plan.base.path, request.engine) as bench:
+        answered, present = _answer_all(plan, store, bench, weights)
+        found = [*_findings(plan, answered), *_engine_findings(answered, present)]
+        for warning in found:
+            notify(warning)
+        more = _measured_beside(plan, answered, bench, weights)
     compared = sum_up(
         _run_record(plan, answered, time.monotonic() - began),
         answered,
@@ -105,17 +105,29 @@ def run(
         warnings=(*plan.warnings, *found),
         chat=request.chat != "none",
         repair=repair,
-        loss=None if told is None else told.result,
-        kinds=None if told is None else told.items,
-        drift=None if moved is None else measure_drift(plan, factory),
-        movement=moved,
+        **more,
     )
     write_result(request.out, compared, plan.rows)
     return compared
 
 
+def _measured_beside(
+    plan: Plan, answered: Sequence[Answered], bench: Bench, weights: VariantWeights
+) -> dict[str, Any]:
+    """Return what a comparison holds beside its answers, as fields of its result."""
+    found: dict[str, Any] = {}
+    losses, drift = Losses(plan, answered), Drift(plan)
+    if losses.wanted_at_all:
+        told = tell_losses(losses, bench, weights)
+        found |= {"loss": told.result, "kinds": told.items}
+    if drift.wanted_at_all:
+        found["movement"] = measure_movement(plan, drift.folder)
+        found["drift"] = measure_drift(plan, bench, weights)
+    return found
+
+
 def _answer_all(
-    plan: Plan, store: Store, factory: EngineFactory
+    plan: Plan, store: Store, factory: EngineFactory, weights: VariantWeights
 ) -> tuple[list[Answered], Mapping[str, str]]:
     """Return the answers of all variants, and what is known of the present engine.
 
@@ -128,7 +140,7 @@ def _answer_all(
     # An engine is made once: those that share one are asked in a row, the base's first.
     missing.sort(key=lambda one: plan.sides.engine_of(one) != plan.base)
     if missing:
-        weights = VariantWeights.open(plan)
+        weights.require_fit()
         places = {variant: place for place, variant in enumerate(missing, start=1)}
         for folder, those in groupby(missing, lambda one: plan.sides.engine_of(one).path):
             with lent(factory, folder, plan.request.engine) as engine:

@@ -22,25 +22,30 @@ from sftbench.compare.plan import Plan
 class VariantWeights:
     """The weights of all variants of a comparison.
 
+    Whatever part of a comparison needs weights first opens them; all others share them, with what
+    the rules come to, which takes a pass over both models.
+
     Attributes:
         plan: names the models and what is restored.
-        pair: both models, checked against each other.
     """
 
     plan: Plan
-    pair: Pair
 
-    @classmethod
-    def open(cls, plan: Plan) -> VariantWeights:
-        """Lay both models side by side, and read both once, before any engine is made.
+    @cached_property
+    def pair(self) -> Pair:
+        """Both models laid side by side, read once and checked against each other.
 
         Raises:
             SftbenchError: names or shapes differ, or a model holds NaN or infinity.
         """
-        pair = Pair.open(plan.base.path, plan.tuned.path)
+        pair = Pair.open(self.plan.base.path, self.plan.tuned.path)
         require_finite_pair(pair, [name for name in pair.outside() if pair.is_float(name)])
         require_finite_rows(pair)
-        return cls(plan, pair)
+        return pair
+
+    def require_fit(self) -> None:
+        """Raise as `pair` does, before an engine is made."""
+        _ = self.pair
 
     @cached_property
     def update_norm(self) -> float:
