@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from sftbench.drift.table import Row, has_paper_kl, row_of
 from sftbench.drift.texts import Text
 
 Top = Mapping[int, float]
@@ -59,7 +60,7 @@ def _term(p: float, q: float) -> float:
 
 def bound_rows(
     texts: Sequence[Text], tuned: Sequence[Sequence[Top]], base: Sequence[Sequence[Top]]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Return a row of `table.DRIFT` (without the variant) for each text and position.
 
     Args:
@@ -69,26 +70,15 @@ def bound_rows(
     """
     rows = []
     for text, mine, theirs in zip(texts, tuned, base, strict=True):
-        for position, (kind, after, before) in enumerate(
-            zip(text.kinds, mine, theirs, strict=True)
-        ):
+        for position, (after, before) in enumerate(zip(mine, theirs, strict=True)):
             found = lower_bound(after, before)
-            at_first = position == 0 and text.form == "cloze"
-            rows.append(
-                {
-                    "fact_id": text.fact_id,
-                    "form": text.form,
-                    "position": position,
-                    "kind": kind,
-                    "own": text.own,
-                    "early": text.early,
-                    "kl_tuned_base": found.tuned_base,
-                    "kl_base_tuned": found.base_tuned,
-                    "paper_kl": paper_kl(after, before) if at_first else None,
-                    "beyond": 0.0,
-                    "covered": found.covered,
-                }
-            )
+            paper = paper_kl(after, before) if has_paper_kl(text, position) else None
+            figures = {
+                "kl_tuned_base": found.tuned_base,
+                "kl_base_tuned": found.base_tuned,
+                "covered": found.covered,
+            }
+            rows.append(row_of(text, position, paper_kl=paper, beyond=0.0, **figures))
     return rows
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sftbench.common.errors import SftbenchError
+from sftbench.drift.table import Row, has_paper_kl, row_of
 from sftbench.drift.texts import FORMS
 from sftbench.engines.decoding import by_prefix
 from sftbench.engines.divergence import divergence, top_divergence
@@ -21,8 +22,6 @@ BYTES = 128 << 20
 """Logits of one model that are held at a time; a text alone may take more."""
 LOGIT = 4
 """Bytes of a logit at most."""
-
-Row = dict[str, Any]
 
 
 def drift_rows(
@@ -96,28 +95,20 @@ def _batch_rows(
         )
     columns = [one.cpu().tolist() for one in found]
     firsts = _firsts(batch)
-    places = [place for place, text in zip(firsts, batch, strict=True) if text.form == "cloze"]
+    places = [place for place, text in zip(firsts, batch, strict=True) if has_paper_kl(text, 0)]
     tops = iter(top_divergence(theirs[places], mine[places]).tolist())
-    rows = []
-    for first, text in zip(firsts, batch, strict=True):
-        for position, kind in enumerate(text.kinds):
-            at_first = position == 0 and text.form == "cloze"
-            rows.append(
-                {
-                    "fact_id": text.fact_id,
-                    "form": text.form,
-                    "position": position,
-                    "kind": kind,
-                    "own": text.own,
-                    "early": text.early,
-                    "kl_tuned_base": columns[0][first + position],
-                    "kl_base_tuned": columns[1][first + position],
-                    "paper_kl": next(tops) if at_first else None,
-                    "beyond": columns[2][first + position],
-                    "covered": None,
-                }
-            )
-    return rows
+    return [
+        row_of(
+            text,
+            position,
+            kl_tuned_base=columns[0][first + position],
+            kl_base_tuned=columns[1][first + position],
+            beyond=columns[2][first + position],
+            paper_kl=next(tops) if has_paper_kl(text, position) else None,
+        )
+        for first, text in zip(firsts, batch, strict=True)
+        for position in range(len(text.kinds))
+    ]
 
 
 def _firsts(batch: Sequence[Text]) -> list[int]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import polars as pl
 
 from sftbench.common.tables import TableSpec
+
+if TYPE_CHECKING:
+    from sftbench.drift.texts import Text
 
 DRIFT = TableSpec(
     kind="drift",
@@ -28,3 +33,32 @@ DRIFT = TableSpec(
     },
     remedy="Make one with `sftbench drift --base B --tuned T -o DIR`.",
 )
+
+Row = dict[str, Any]
+"""A row of `DRIFT` without the variant."""
+
+
+def has_paper_kl(text: Text, position: int) -> bool:
+    """Return whether the paper's figure is taken there: at the first position of a cloze."""
+    return position == 0 and text.form == "cloze"
+
+
+def row_of(text: Text, position: int, **figures: float | None) -> Row:
+    """Return the row of one position; figures that are not given are null.
+
+    Args:
+        text: what was read.
+        position: place in `text.kinds`.
+        figures: the other columns.
+    """
+    return {
+        "fact_id": text.fact_id,
+        "form": text.form,
+        "position": position,
+        "kind": text.kinds[position],
+        "own": text.own,
+        "early": text.early,
+        "paper_kl": None,
+        "covered": None,
+        **figures,
+    }
