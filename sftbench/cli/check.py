@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sftbench.cli.compare_options import BatchSize, Rules, note_aside
 from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
 from sftbench.cli.rule_options import all_rules
 
@@ -41,10 +42,7 @@ def check(
             "5,20 (% of the scalars), 20%norm; or none."
         ),
     ] = "auto",
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(help="A restore in full, such as absolute,20%norm,mlp; repeatable."),
-    ] = None,
+    rule: Rules = None,
     noise: Annotated[
         int,
         typer.Option(
@@ -72,14 +70,9 @@ def check(
     engine: Engine = "auto",
     engine_options: EngineOptions = None,
     dtype: Dtype = "float32",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Prompts in one batch (default: hf: 16, vllm: 256).")
-    ] = None,
+    batch_size: BatchSize = None,
 ) -> None:
     """Say in a few sentences what a fine-tune did to what its base knows, in the time there is."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from sftbench.checkpoints.pair import find_pair
     from sftbench.cli.compare import chat_of
     from sftbench.compare.budget import parse_duration
@@ -95,7 +88,6 @@ def check(
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
     models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
-    aside = Console(stderr=True, highlight=False)
     checked = run_check(
         CheckRequest(
             models=models,
@@ -113,7 +105,7 @@ def check(
             drift=drift,
         ),
         make_engine,
-        lambda line: aside.print(f"[yellow]Note:[/] {escape(line)}"),
+        note_aside(),
     )
     show_checked(checked)
 

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sftbench.cli.compare_options import (
+    BaseModel,
+    BatchSize,
+    Domain,
+    FactsTable,
+    Limit,
+    Mastery,
+    OutputFolder,
+    Rules,
+    note_aside,
+    request_of,
+    require_known,
+)
 from sftbench.cli.engine_options import Dtype, Engine, EngineOptions
 from sftbench.cli.rule_options import (
     ArithmeticOption,
@@ -28,28 +41,18 @@ def compare(
     tuned: Annotated[
         str, typer.Option(help="Tuned model: a folder, a hub id, or an adapter of either kind.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the result; resumed if it is there.")
-    ],
-    base: Annotated[
-        str | None,
-        typer.Option(help="Base: a folder, a hub id, smollm2 or lab; default: what tuned names."),
-    ] = None,
+    output: OutputFolder,
+    base: BaseModel = None,
     base_revision: Annotated[str | None, typer.Option(help="Of a base on the hub.")] = None,
     tuned_revision: Annotated[str | None, typer.Option(help="Of a tuned model on the hub.")] = None,
-    facts: Annotated[str, typer.Option(help="Fact table, or geography, or lab.")] = "geography",
-    mastery: Annotated[
-        str | None, typer.Option(help="Mastery card of the base; default: the one that ships.")
-    ] = None,
+    facts: FactsTable = "geography",
+    mastery: Mastery = None,
     restore: Annotated[
         str | None,
         typer.Option(help="How much to restore: 1,5,20 (% of the scalars), 5%changed, 20%norm."),
     ] = None,
     criterion: CriterionOption = "relative",
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(help="A restore in full, such as absolute,20%norm,mlp; repeatable."),
-    ] = None,
+    rule: Rules = None,
     per_tensor: PerTensorOption = False,
     region: RegionOption = "blocks",
     auto: Annotated[
@@ -111,51 +114,33 @@ def compare(
     engine: Engine = "auto",
     engine_options: EngineOptions = None,
     dtype: Dtype = "float32",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Prompts in one batch (default: hf: 16, vllm: 256).")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Ask so many facts, balanced over level and domain.")
-    ] = None,
-    domain: Annotated[str | None, typer.Option(help="Only in or out.")] = None,
+    batch_size: BatchSize = None,
+    limit: Limit = None,
+    domain: Domain = None,
 ) -> None:
     """Say what a fine-tune did to what its base knows, and what a restore brings back."""
-    import shlex
-    import sys
     from dataclasses import replace
 
-    from rich.console import Console
-    from rich.markup import escape
-
-    from sftbench.checkpoints.folder import open_checkpoint
-    from sftbench.checkpoints.pair import find_pair
     from sftbench.compare.bench import Bench
     from sftbench.compare.repair import default_candidates, run_with_repair
-    from sftbench.compare.request import Request
     from sftbench.compare.run import run
     from sftbench.engines.settings import make_engine, parse_engine
     from sftbench.facts.prompts import PROMPTS
-    from sftbench.facts.reference import resolve_facts
     from sftbench.facts.table import DOMAINS
-    from sftbench.mastery.bundled import resolve_card
 
     require_known("--prompt", prompt, tuple(PROMPTS))
-    if domain is not None:
-        require_known("--domain", domain, DOMAINS)
+    require_known("--domain", domain, DOMAINS)
     settings = parse_engine(engine, dtype=dtype, batch_size=batch_size, options=engine_options)
     restored = all_rules(rule, restore, criterion, arithmetic, per_tensor=per_tensor, region=region)
     chat = chat_of(all_variants=apply_chat_template, tuned_only=chat_for_tuned)
     require_auto(auto_task, tasks, auto=auto)
-    beside = _task_request(tasks, tasks_limit, tasks_path)
-    fact_set = resolve_facts(facts)
-    models = find_pair(tuned, base, tuned_revision=tuned_revision, base_revision=base_revision)
-    digest = open_checkpoint(models.base).digest
-    request = Request(
-        base=models.base,
-        tuned=models.tuned,
-        out=output,
-        facts=fact_set,
-        card=resolve_card(mastery, base_digest=digest, facts=fact_set),
+    request = request_of(
+        tuned,
+        base,
+        facts,
+        mastery,
+        output,
+        (base_revision, tuned_revision),
         prompt=PROMPTS[prompt],
         restored=restored,
         noise=noise,
@@ -163,24 +148,16 @@ def compare(
         limit=limit,
         domain=domain,
         chat=chat,
-        tasks=beside,
+        tasks=_task_request(tasks, tasks_limit, tasks_path),
         loss=loss or remeasure,
         remeasure=remeasure,
         drift=drift,
-        notes=models.notes,
-        base_name=models.base_name,
-        tuned_name=models.tuned_name,
-        command=shlex.join(["sftbench", *sys.argv[1:]]),
     )
-    aside = Console(stderr=True)
-
-    def note(warning: str) -> None:
-        aside.print(f"[yellow]Note:[/] {escape(warning)}")
-
+    note = note_aside()
     if auto:
         task = _task_request(auto_task, tasks_limit if auto_task else None, tasks_path)
         candidates = request.restored or default_candidates()
-        with Bench(make_engine, models.base, settings) as bench:
+        with Bench(make_engine, request.base, settings) as bench:
             compared = run_with_repair(
                 replace(request, restored=()), candidates, bench, note, task=task
             )
@@ -280,11 +257,3 @@ def _task_request(names: str | None, limit: int | None, folder: Path | None) -> 
             "names no task", where="--tasks", remedy="For example: --tasks arc_easy"
         )
     return TaskRequest(listed, limit, folder)
-
-
-def require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise `SftbenchError` unless the value of a flag is one of those known."""
-    from sftbench.common.errors import SftbenchError
-
-    if value not in known:
-        raise SftbenchError(f"{flag} {value} is not known", remedy=f"Use {' or '.join(known)}.")
