@@ -12,7 +12,7 @@ from fakes import BASE, CHAT_TEMPLATE, TUNED, card_for, fact_set, write_model, w
 from gates import answered, write_lm_eval
 from hypothesis import given
 from hypothesis import strategies as st
-from leaderboards import NAME, compare, known_of, put, results_of
+from leaderboards import NAME, known_of, put, results_of
 from sftbench_leaderboard.folder import verdicts
 from sftbench_leaderboard.from_compare import drafts_of
 from sftbench_leaderboard.headline import headline_of
@@ -36,16 +36,6 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(sftbench.__file__).resolve().parent.parent
 SCHEMA = ROOT / "leaderboard" / "schema" / "record.v1.json"
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return compare(tmp_path_factory.mktemp("compared"))
-
-
-@pytest.fixture(scope="module")
-def submitted(asked, tmp_path_factory):
-    return results_of(asked, tmp_path_factory.mktemp("results"))
 
 
 def test_a_record_says_what_the_comparison_says(asked, submitted):

@@ -18,7 +18,7 @@ from huggingface_hub import (
     eval_result_entries_to_yaml,
     parse_eval_result_entries,
 )
-from leaderboards import NAME, change, compare, known_of, put, results_of
+from leaderboards import NAME, change, put
 from sftbench_leaderboard.comment import MARKER, comment
 from sftbench_leaderboard.every_eval_ever import VERSION
 from sftbench_leaderboard.export import FORMATS, Told, export
@@ -30,21 +30,11 @@ from sftbench.common.errors import SftbenchError
 
 pytestmark = pytest.mark.unit
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EVERY = ROOT / "tests" / "data" / "every_eval_ever" / "eval.schema.json"
 """Of the package every-eval-ever 0.3.0 (MIT), which needs Python 3.12."""
 URL = "https://example.org/board?a=1&b=2#x"
 HOSTILE = "<script>alert(1)</script> | `x` @team: [y](https://evil.example) {{ 7*7 }} !!python/x"
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return compare(tmp_path_factory.mktemp("compared"))
-
-
-@pytest.fixture(scope="module")
-def submitted(asked, tmp_path_factory):
-    return results_of(asked, tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(params=["plain", "hostile"])
@@ -150,15 +140,8 @@ def test_the_schema_is_one_that_check_jsonschema_takes(submitted):
         assert found.returncode == 0, found.stdout + found.stderr
 
 
-@pytest.fixture
-def results(asked, tmp_path):
-    made = results_of(asked, tmp_path / "results")
-    return tmp_path / "results", [one.path for one in made], known_of(asked)
-
-
-def test_a_comment_sets_a_new_record_beside_its_neighbours(results):
-    folder, paths, known = results
-    text = comment(list(verdicts(folder, known)), paths[:1])
+def test_a_comment_sets_a_new_record_beside_its_neighbours(results, paths, known):
+    text = comment(list(verdicts(results, known)), paths[:1])
     rows = [line for line in text.splitlines() if line.startswith("| ") and "tiny" in line]
     assert text.startswith(MARKER)
     assert len(rows) == 3
@@ -169,19 +152,17 @@ def test_a_comment_sets_a_new_record_beside_its_neighbours(results):
     assert "Random changes of this size forget" in text
 
 
-def test_a_comment_says_why_a_record_is_rejected(results):
-    folder, paths, known = results
+def test_a_comment_says_why_a_record_is_rejected(results, paths, known):
     change(paths[0], put("domains.0.retention.score", 0.99))
-    text = comment(list(verdicts(folder, known)), paths)
+    text = comment(list(verdicts(results, known)), paths)
     assert "2 new records, 1 rejected" in text
     assert "says 0.99" in text
 
 
-def test_a_comment_runs_nothing_and_calls_nobody(results):
-    folder, paths, known = results
+def test_a_comment_runs_nothing_and_calls_nobody(results, paths, known):
     for path in paths:
         change(path, put("base.name", HOSTILE[:200]))
-    text = comment(list(verdicts(folder, known)), paths)
+    text = comment(list(verdicts(results, known)), paths)
     assert "3 new records" in text
     assert "<script" not in text
     assert "@team" not in text
@@ -190,26 +171,24 @@ def test_a_comment_runs_nothing_and_calls_nobody(results):
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
 
 
-def test_a_comment_on_many_records_is_short_enough(results):
-    folder, _, known = results
-    (one, *_) = verdicts(folder, known)
-    many = [one._replace(path=folder / str(number)) for number in range(300)]
+def test_a_comment_on_many_records_is_short_enough(results, known):
+    (one, *_) = verdicts(results, known)
+    many = [one._replace(path=results / str(number)) for number in range(300)]
     text = comment(many, [verdict.path for verdict in many])
     assert len(text) < 65_536
     assert "280 further records not shown" in text
 
 
-def test_the_commands(results, tmp_path):
-    folder, paths, known = results
+def test_the_commands(results, paths, known, tmp_path):
     known.facts[0].write(tmp_path / "facts.parquet")
     named = ["--facts", str(tmp_path / "facts.parquet")]
     paths[0].write_text("{}")
     run = CliRunner().invoke
-    found = run(app, ["leaderboard", "export", str(folder), "-o", str(tmp_path / "out"), *named])
+    found = run(app, ["leaderboard", "export", str(results), "-o", str(tmp_path / "out"), *named])
     assert found.exit_code == 0, found.exception
     assert len(found.stdout.splitlines()) == 2 * len(FORMATS)
     assert "1 rejected" in found.stderr
-    found = run(app, ["leaderboard", "comment", str(folder), str(paths[1]), *named])
+    found = run(app, ["leaderboard", "comment", str(results), str(paths[1]), *named])
     assert NAME.split("/", maxsplit=1)[0] in found.output
     found = run(app, ["leaderboard", "schema", "-o", str(tmp_path / "schema.json")])
     assert found.exit_code == 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from leaderboards import NAME, change, change_items, compare, known_of, put, restamp, results_of
+from leaderboards import NAME, change, change_items, put, restamp
 from sftbench_leaderboard.folder import verdicts
 from sftbench_leaderboard.items import ITEMS, MOST_BYTES
 from sftbench_leaderboard.known import Known
@@ -21,34 +20,6 @@ from sftbench.checkpoints.variants import TUNED
 from sftbench.common.digests import digest_of_lines
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return compare(tmp_path_factory.mktemp("compared"))
-
-
-@pytest.fixture(scope="module")
-def known(asked):
-    return known_of(asked)
-
-
-@pytest.fixture(scope="module")
-def made(asked, tmp_path_factory):
-    results = tmp_path_factory.mktemp("made")
-    return results, [one.path.relative_to(results) for one in results_of(asked, results)]
-
-
-@pytest.fixture
-def results(made, tmp_path):
-    """Return a copy of the results: tuned, then restored by 10 and 20 %."""
-    return shutil.copytree(made[0], tmp_path / "results")
-
-
-@pytest.fixture
-def path(results, made):
-    """Return the record of the tuned model in that copy."""
-    return results / made[1][0]
 
 
 def codes(path, known):

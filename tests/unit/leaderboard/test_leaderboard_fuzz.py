@@ -203,63 +203,66 @@ def assert_same(says, was, seed):
                 assert says[key][name] == was[key][name], (seed, key, name)
 
 
-def restore(world):
+def accepted(world, what, count, spoil):
+    """Return how many of so many mutations are accepted.
+
+    Args:
+        world: the record to spoil.
+        what: what is spoilt, for whoever reads along.
+        count: mutations, each of the record as it was.
+        spoil: spoils one of the two files by a generator of random numbers.
+    """
     path, content, items, _ = world
-    path.write_bytes(content)
-    items_beside(path).write_bytes(items)
+    found = 0
+    for number in range(count):
+        path.write_bytes(content)
+        items_beside(path).write_bytes(items)
+        spoil(random.Random(SEED + number))
+        found += judged(world, number)
+    print(f"{count} {what}: {found} accepted")
+    return found
 
 
 def test_mutated_values_of_a_record(world):
     path, content, _, _ = world
-    restore(world)
-    accepted = 0
-    for number in range(FIELDS):
-        rng = random.Random(SEED + number)
+
+    def spoil(rng):
         path.write_bytes(spoilt(rng, content))
-        accepted += judged(world, number)
-    print(f"{FIELDS} mutated values: {accepted} accepted")
-    assert 0 < accepted < FIELDS / 2
+
+    assert 0 < accepted(world, "mutated values", FIELDS, spoil) < FIELDS / 2
 
 
 def test_mutated_bytes_of_a_record(world):
     path, content, _, _ = world
-    restore(world)
-    accepted = 0
-    for number in range(BYTES):
-        path.write_bytes(broken(random.Random(SEED + number), content))
-        accepted += judged(world, number)
-    print(f"{BYTES} records with mutated bytes: {accepted} accepted")
-    assert accepted < BYTES / 2
+
+    def spoil(rng):
+        path.write_bytes(broken(rng, content))
+
+    assert accepted(world, "records with mutated bytes", BYTES, spoil) < BYTES / 2
 
 
 def test_mutated_values_of_items(world):
-    path, content, _, _ = world
-    restore(world)
+    path, _, items, _ = world
+    items_beside(path).write_bytes(items)
     frame, _ = ITEMS.read(items_beside(path))
-    accepted = 0
-    for number in range(VALUES):
-        path.write_bytes(content)
-        other_items(random.Random(SEED + number), frame).write_parquet(items_beside(path))
+
+    def spoil(rng):
+        other_items(rng, frame).write_parquet(items_beside(path))
         restamp(path)
-        accepted += judged(world, number)
-    print(f"{VALUES} items with mutated values: {accepted} accepted")
-    assert 0 < accepted < VALUES / 2
+
+    assert 0 < accepted(world, "items with mutated values", VALUES, spoil) < VALUES / 2
 
 
 def test_mutated_bytes_of_items(world):
     """The digest is made to fit, as whoever means harm would do, so that the parser reads them."""
-    path, content, items, _ = world
-    restore(world)
-    accepted = 0
-    for number in range(PARQUET):
-        path.write_bytes(content)
-        items_beside(path).write_bytes(broken(random.Random(SEED + number), items))
+    path, _, items, _ = world
+
+    def spoil(rng):
+        items_beside(path).write_bytes(broken(rng, items))
         restamp(path)
-        accepted += judged(world, number)
-    print(f"{PARQUET} items with mutated bytes: {accepted} accepted")
-    assert accepted < PARQUET / 2
+
+    assert accepted(world, "items with mutated bytes", PARQUET, spoil) < PARQUET / 2
 
 
 def test_what_was_not_mutated_is_accepted(world):
-    restore(world)
-    assert judged(world, -1)
+    assert accepted(world, "records as they were", 1, lambda rng: None) == 1

@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from leaderboards import change, compare, known_of, put, results_of
+from leaderboards import change, put
 from sftbench_leaderboard.folder import verdicts
 from sftbench_leaderboard.layout import place_of
 from sftbench_leaderboard.validate import validate
@@ -18,40 +18,12 @@ pytestmark = pytest.mark.unit
 pytest_plugins = ["pytester"]
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return compare(tmp_path_factory.mktemp("compared"))
-
-
-@pytest.fixture(scope="module")
-def known(asked):
-    return known_of(asked)
-
-
-@pytest.fixture(scope="module")
-def made(asked, tmp_path_factory):
-    results = tmp_path_factory.mktemp("made")
-    return results, [one.path.relative_to(results) for one in results_of(asked, results)]
-
-
-@pytest.fixture
-def results(made, tmp_path):
-    """Return a copy of the results: tuned, then restored by 10 and 20 %."""
-    return shutil.copytree(made[0], tmp_path / "results")
-
-
-@pytest.fixture
-def path(results, made):
-    """Return the record of the tuned model in that copy."""
-    return results / made[1][0]
-
-
 def codes(path, known):
     return [one.code for one in validate(path, known).problems]
 
 
-def test_one_corrupt_file_stops_no_other(results, made, known, tmp_path):
-    first, second, third = (results / one for one in made[1])
+def test_one_corrupt_file_stops_no_other(results, paths, known, tmp_path):
+    first, second, third = paths
     first.write_bytes(b"\x00not json")
     (results / "README.md").write_text("Results.")
     (second.parent / "notes.txt").write_text("a stray file")
