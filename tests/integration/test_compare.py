@@ -8,25 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sftbench.checkpoints.folder import open_checkpoint, read_tensors
-from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.regions import is_ranked as in_region
-from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.compare.request import Request
 from sftbench.compare.result import Compared
 from sftbench.compare.run import run
 from sftbench.engines.protocol import Engine
 from sftbench.engines.settings import EngineSettings
 from sftbench.engines.transformers import TransformersEngine
-from sftbench.facts.prompts import PROMPTS
-from sftbench.facts.reference import resolve_facts
-from sftbench.mastery.bundled import resolve_card
 from sftbench.scoring.answers import ANSWERS, rescore
 
 if TYPE_CHECKING:
     import polars as pl
-    import torch
 
+from lab_models import lab_request, write_damaged
 from two_models import relative
 
 pytestmark = pytest.mark.integration
@@ -44,38 +37,11 @@ def never(path: Path, settings: EngineSettings) -> Engine:
     raise AssertionError("no engine is needed")
 
 
-def damaged(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors with noise in every scalar that a restore ranks, and in no other."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(tensor: torch.Tensor) -> torch.Tensor:
-        drawn = torch.randn(tensor.shape, generator=generator)
-        return drawn * tensor.float().std() * NOISE
-
-    return {
-        name: tensor.float() + noise(tensor) if in_region(name) else tensor
-        for name, tensor in tensors.items()
-    }
-
-
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
     folder = tmp_path_factory.mktemp("compare")
-    base = resolve("lab")
-    facts = resolve_facts("lab")
-    write_checkpoint(folder / "tuned", damaged(read_tensors(base)), like=base)
-    return Request(
-        base=base,
-        tuned=folder / "tuned",
-        out=folder / "out",
-        facts=facts,
-        card=resolve_card(None, base_digest=open_checkpoint(base).digest, facts=facts),
-        prompt=PROMPTS["fewshot"],
-        restored=relative(20, 100),
-        limit=LIMIT,
-    )
+    tuned = write_damaged(folder / "tuned", NOISE)
+    return lab_request(tuned, folder / "out", restored=relative(20, 100), limit=LIMIT)
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from lab_models import lab_request, write_damaged
 from scipy.special import log_softmax
 
 from sftbench.analysis.summary import Summary
-from sftbench.checkpoints.folder import open_checkpoint, read_tensors
-from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.regions import is_ranked
-from sftbench.checkpoints.writer import write_checkpoint
 from sftbench.compare.drift import DRIFT_FILE, FLOOR, run_drift
 from sftbench.compare.request import Request
 from sftbench.compare.run import run
 from sftbench.drift.table import DRIFT
 from sftbench.engines.settings import EngineSettings, make_engine, vllm_installed
-from sftbench.facts.prompts import PROMPTS
-from sftbench.facts.reference import resolve_facts
-from sftbench.mastery.bundled import resolve_card
 
 pytestmark = pytest.mark.integration
 
@@ -31,23 +25,9 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
     folder = tmp_path_factory.mktemp("drift")
-    base, facts = resolve("lab"), resolve_facts("lab")
-    generator = torch.Generator().manual_seed(0)
-    tuned = {
-        name: tensor.float()
-        + 0.1 * tensor.float().std() * torch.randn(tensor.shape, generator=generator)
-        if is_ranked(name)
-        else tensor
-        for name, tensor in read_tensors(base).items()
-    }
-    write_checkpoint(folder / "tuned", tuned, like=base)
-    return Request(
-        base=base,
-        tuned=folder / "tuned",
-        out=folder / "out",
-        facts=facts,
-        card=resolve_card(None, base_digest=open_checkpoint(base).digest, facts=facts),
-        prompt=PROMPTS["fewshot"],
+    return lab_request(
+        write_damaged(folder / "tuned", 0.1),
+        folder / "out",
         noise=1,
         limit=30,
         drift=True,

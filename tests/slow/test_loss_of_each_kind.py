@@ -8,13 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from lab_models import lab_request, write_damaged
 
 from sftbench.analysis.loss import LossResult
 from sftbench.checkpoints.folder import open_checkpoint, read_tensors
 from sftbench.checkpoints.reference import resolve
-from sftbench.checkpoints.regions import is_ranked
 from sftbench.checkpoints.writer import write_checkpoint
-from sftbench.compare.request import Request
 from sftbench.compare.run import run
 from sftbench.engines.settings import make_engine
 from sftbench.facts.prompts import PROMPTS, prompt_text
@@ -30,18 +29,7 @@ STEPS, ROWS = 200, 16
 
 
 def told(tuned: Path, out: Path) -> LossResult:
-    base, facts = resolve("lab"), resolve_facts("lab")
-    request = Request(
-        base=base,
-        tuned=tuned,
-        out=out,
-        facts=facts,
-        card=resolve_card(None, base_digest=open_checkpoint(base).digest, facts=facts),
-        prompt=PROMPTS["fewshot"],
-        limit=100,
-        domain="in",
-        loss=True,
-    )
+    request = lab_request(tuned, out, limit=100, domain="in", loss=True)
     found = run(request, make_engine).summary.loss
     assert found is not None
     return found
@@ -102,18 +90,7 @@ def test_a_model_that_grew_verbose_lost_the_form(tmp_path: Path) -> None:
 
 
 def test_a_model_whose_weights_are_damaged_lost_the_knowledge(tmp_path: Path) -> None:
-    import torch
-
-    base = resolve("lab")
-    generator = torch.Generator().manual_seed(0)
-    damaged = {
-        name: tensor.float()
-        + 0.6 * tensor.float().std() * torch.randn(tensor.shape, generator=generator)
-        if is_ranked(name)
-        else tensor
-        for name, tensor in read_tensors(base).items()
-    }
-    write_checkpoint(tmp_path / "tuned", damaged, like=base)
+    write_damaged(tmp_path / "tuned", 0.6)
     found = told(tmp_path / "tuned", tmp_path / "out")
     (mine,), (itself,) = found.kinds, found.against_itself
     assert mine.counts.lost >= 10
