@@ -29,6 +29,7 @@ def field_problems(record: LeaderboardRecord, now: datetime) -> Iterator[Problem
     yield from _variant_problems(record)
     yield from _count_problems(record)
     yield from _loss_problems(record)
+    yield from _mastery_problems(record)
     yield from _task_problems(record)
 
 
@@ -120,6 +121,20 @@ def _adds_up(one: LossCounts, lost: int) -> bool:
         and sum(kinds.values()) == stated == lost
         and all(came <= lost for came in one.forms.values())
     )
+
+
+def _mastery_problems(record: LeaderboardRecord) -> Iterator[Problem]:
+    """Yield tables that do not hold each fact of a level once."""
+    tables = record.mastery or ()
+    if len({one.domain for one in tables}) != len(tables):
+        yield Problem("impossible-counts", "a domain stands twice", "mastery")
+    for table in tables:
+        headline = record.domain(table.domain)
+        levels = {one.level: one.n for one in headline.levels} if headline else {}
+        facts = [levels.get(level, 0) for level in range(len(table.before))]
+        if any([sum(row) for row in grid] != facts for grid in (table.before, table.after)):
+            what = "does not hold the facts of each level once"
+            yield Problem("impossible-counts", what, "mastery")
 
 
 def _task_problems(record: LeaderboardRecord) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sftbench.analysis.summary import DOMAIN_NAMES
 from sftbench.report.gate_markdown import plain
 from sftbench.report.words import count, share
+from sftbench_leaderboard.groups import key_of
 from sftbench_leaderboard.problems import Verdict
 from sftbench_leaderboard.record import Headline, LeaderboardRecord
 
@@ -54,7 +55,7 @@ def _rejection(verdict: Verdict) -> str:
 
 def _beside(record: LeaderboardRecord, others: Sequence[LeaderboardRecord]) -> str:
     """Return one new record in a table with the records that it can be compared with."""
-    alike = [one for one in others if _group(one) == _group(record)]
+    alike = [one for one in others if key_of(one) == key_of(record)]
     domains = [one.domain for one in record.domains]
     ranked = sorted(alike, key=lambda one: (-_score(one, domains[0]), one.model.digest))
     place = ranked.index(record)
@@ -74,11 +75,6 @@ def _beside(record: LeaderboardRecord, others: Sequence[LeaderboardRecord]) -> s
     )
     notes = [f"> {plain(note)}" for note in _notes(record)]
     return "\n\n".join([about, "\n".join([head, *rows]), *notes])
-
-
-def _group(record: LeaderboardRecord) -> tuple[object, ...]:
-    """Return what must be the same for two records to be comparable."""
-    return record.base.digest, record.facts.asked_digest, record.suite, record.card.digest
 
 
 def _score(record: LeaderboardRecord, domain: str) -> float:

@@ -11,20 +11,30 @@ from sftbench.common.errors import SftbenchError
 from sftbench_leaderboard.known import Known
 from sftbench_leaderboard.layout import ITEMS, RECORD
 from sftbench_leaderboard.problems import Problem, Verdict
+from sftbench_leaderboard.receipts import Receipts
 from sftbench_leaderboard.record import LeaderboardRecord
-from sftbench_leaderboard.validate import validate
+from sftbench_leaderboard.validate import parse_accepted, validate
 
 DEPTH = 3
 """A record lies in <org>__<model>/<digest>/."""
 
 
 def verdicts(
-    results: Path, known: Known | None = None, now: datetime | None = None
+    results: Path,
+    known: Known | None = None,
+    now: datetime | None = None,
+    receipts: Receipts | None = None,
 ) -> Iterator[Verdict]:
     """Yield what is to be said of every file of a results folder, in the order of their names.
 
     A record that is the same as an earlier one in base, variant, facts and suite is rejected as a
     duplicate. A README or the like may lie at the top, and hidden files anywhere.
+
+    Args:
+        results: the folder.
+        known: fact sets and cards besides those that ship.
+        now: as in `validate`.
+        receipts: of validations that need not be made again.
 
     Raises:
         SftbenchError: there is no such folder.
@@ -34,8 +44,22 @@ def verdicts(
     lent = known or Known()
     seen: dict[tuple[str, ...], Path] = {}
     for path in _files(results):
-        verdict = _stray(path, results) or validate(path, lent, now)
+        verdict = _stray(path, results) or _validated(path, lent, now, receipts)
         yield _once(verdict, seen)
+
+
+def _validated(
+    path: Path, known: Known, now: datetime | None, receipts: Receipts | None
+) -> Verdict:
+    if receipts is None:
+        return validate(path, known, now)
+    if receipts.has(path):
+        # Its figures are those of its items: what is left is to read it.
+        return Verdict(path, parse_accepted(path.read_bytes()))
+    verdict = validate(path, known, now)
+    if verdict.ok:
+        receipts.give(path)
+    return verdict
 
 
 def records_of(results: Path) -> list[Path]:

@@ -82,6 +82,7 @@ def _draft(result: Finished, one: Answered, names: Names) -> Draft:
         "restore": _restore(found),
         "checks": {"base_again": summary.noise.flips if summary.noise else None},
         "loss": _loss(summary, found.name),
+        "mastery": _mastery(summary, found.name),
         "drift": _drift(summary, found.name),
         "tasks": found.tasks,
         "base_tasks": summary.base.tasks,
@@ -184,6 +185,13 @@ def _loss(summary: Summary, name: str) -> list[dict[str, Any]] | None:
         for one in summary.loss.kinds
         if one.variant == name
     ]
+
+
+def _mastery(summary: Summary, name: str) -> list[dict[str, Any]] | None:
+    """Return the levels before and after; only the tuned model's mastery is measured again."""
+    tables = summary.loss.tables if summary.loss is not None and name == TUNED else ()
+    whole = [one for one in tables if one.relation is None]
+    return [one.model_dump(include={"domain", "before", "after"}) for one in whole] or None
 
 
 def _drift(summary: Summary, name: str) -> dict[str, float] | None:

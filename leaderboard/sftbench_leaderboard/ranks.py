@@ -35,7 +35,7 @@ def rank(design: Design, kept: Floats, alpha: float = ALPHA) -> list[Rank]:
 
     From the best score down: a model joins the group of the one before it unless it is worse than
     the group's best by a paired one-sided test on the facts that all of them answered (score
-    bound of the difference, facts of one answer hanging together: `Contrast.over_facts`); then it
+    bound of the difference, facts of one answer hanging together: `Contrast.is_below`); then it
     leads the next group. So no model is set below another on a difference that chance explains,
     and two models of one group may still differ: they are not shown to.
 
@@ -63,5 +63,4 @@ def rank(design: Design, kept: Floats, alpha: float = ALPHA) -> list[Rank]:
 def _is_worse(design: Design, leader: Floats, other: Floats, alpha: float) -> bool:
     if np.array_equal(leader, other):
         return False
-    contrast = Contrast.of(design, leader[None], other[None])
-    return contrast.value < 0 and contrast.over_facts(alpha).high < 0
+    return Contrast.of(design, leader[None], other[None]).is_below(alpha)

@@ -188,6 +188,23 @@ class LossCounts(Record):
     forms: dict[Form, Count]
 
 
+Row = Annotated[tuple[Count, ...], Field(min_length=5, max_length=5)]
+Grid = Annotated[tuple[Row, ...], Field(min_length=5, max_length=5)]
+
+
+class MasteryTable(Record):
+    """Facts of one domain by their level in the card (rows 0..4) and measured again (columns 0..4).
+
+    Attributes:
+        before: counts of the base measured again: what moves by chance alone.
+        after: counts of the variant.
+    """
+
+    domain: Domain
+    before: Grid
+    after: Grid
+
+
 class Cost(Record):
     """What it cost.
 
@@ -220,6 +237,7 @@ class LeaderboardRecord(Record):
         recipe: how it was tuned: method, level, size, learning rate, seed ...; None if unknown.
         update_norm: L2 norm of tuned minus base over all tensors; None if unknown.
         loss: kinds of loss, by domain; None unless they were told apart.
+        mastery: levels before and after, by domain; None unless all facts were measured again.
         drift: how the predictions moved: figure to nats; None unless it was measured.
         tasks, base_tasks: the same figures of lm-eval tasks; their difference is the task gain.
         made: date and time in UTC, ISO 8601.
@@ -239,6 +257,7 @@ class LeaderboardRecord(Record):
     noise: tuple[ForgettingRecord, ...] = Field(default=(), max_length=MOST_DOMAINS)
     checks: Checks = Checks()
     loss: Annotated[tuple[LossCounts, ...], Field(max_length=MOST_DOMAINS)] | None = None
+    mastery: Annotated[tuple[MasteryTable, ...], Field(max_length=MOST_DOMAINS)] | None = None
     drift: Annotated[dict[Line, Finite], Field(max_length=MOST_ENTRIES)] | None = None
     tasks: tuple[TaskResult, ...] = Field(default=(), max_length=MOST_ENTRIES)
     base_tasks: tuple[TaskResult, ...] = Field(default=(), max_length=MOST_ENTRIES)

@@ -65,6 +65,11 @@ def parse_record(content: bytes) -> LeaderboardRecord:
         ) from None
 
 
+def parse_accepted(content: bytes) -> LeaderboardRecord:
+    """Return the record that the content of a file holds, which was accepted as it is now."""
+    return LeaderboardRecord.model_validate_json(content, strict=True)
+
+
 def _read(path: Path) -> LeaderboardRecord:
     return parse_record(_content(path, MOST_RECORD_BYTES, "unreadable"))
 

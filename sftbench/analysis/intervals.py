@@ -198,6 +198,8 @@ def _score_bound(
             return LARGE if distance > 0 else -q
         return min(distance / math.sqrt(variance) - q, LARGE)
 
+    if beyond(0.0) >= 0:
+        return observed  # no distance at all is asked for: the quantile is 0
     # The score grows with the pull; it starts below 0, since nothing is far from itself.
     far = next((step for step in range(1, FARTHEST) if beyond(step) > 0), None)
     if far is None:

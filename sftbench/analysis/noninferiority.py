@@ -121,6 +121,10 @@ class Contrast:
         """Return such bounds for these very runs on further facts."""
         return Interval(*(self._over_facts(alpha, upper=upper) for upper in (False, True)))
 
+    def is_below(self, alpha: float) -> bool:
+        """Return whether the candidate is worse on further facts: the upper bound is below 0."""
+        return self.value < 0 and self._over_facts(alpha, upper=True) < 0
+
     def _over_facts(self, alpha: float, *, upper: bool) -> float:
         return mean_difference_bound(
             self.gained * self.effective,

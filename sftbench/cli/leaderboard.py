@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from sftbench_leaderboard.board import Board
     from sftbench_leaderboard.known import Known
     from sftbench_leaderboard.named import Names
     from sftbench_leaderboard.problems import Verdict
     from sftbench_leaderboard.submit import Draft
 
+MOST_SAID = 20
+"""Files left out that a build names."""
 REJECTED = 1
 """Exit code of a validation that rejects a record."""
 
@@ -21,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Results = Annotated[Path, typer.Argument(help="Folder of results.")]
+Results = Annotated[Path, typer.Argument(help="Folder of results, or a file made by pack.")]
 Facts = Annotated[
     list[str] | None,
     typer.Option("--facts", help="A fact table that does not ship (repeatable)."),
@@ -180,6 +185,121 @@ def export(
     left = len(found) - len(records)
     if left:
         typer.echo(f"{left:,} rejected and left out; see `sftbench leaderboard validate`", err=True)
+
+
+@app.command()
+def build(
+    results: Results,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the site.")],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first file that is rejected.")
+    ] = False,
+    title: Annotated[
+        str, typer.Option(help="Name of the leaderboard on its pages.")
+    ] = "sftbench leaderboard",
+    records: Annotated[
+        bool, typer.Option(help="Records and items can be downloaded from the site.")
+    ] = True,
+    facts: Facts = None,
+    card: Cards = None,
+) -> None:
+    """Build the site: static pages that work from a file or any server."""
+    from sftbench_leaderboard.site.build import Options
+    from sftbench_leaderboard.site.build import build as write
+
+    known = _known(facts, card)
+    with _board(results, known, strict=strict) as (board, rejected):
+        built = write(board, rejected, output, known, Options(title, records))
+    typer.echo(
+        f"{output / 'index.html'}: {len(board.records):,} records of {built.models:,} models, "
+        f"{built.size / 1e6:,.1f} MB"
+    )
+    _say_left_out(rejected, results)
+
+
+@app.command()
+def table(
+    results: Results,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first file that is rejected.")
+    ] = False,
+    facts: Facts = None,
+    card: Cards = None,
+) -> None:
+    """Write ranks and figures as tables: models, domains, levels, tasks (CSV, JSON, Parquet)."""
+    from sftbench_leaderboard.tables import write_tables
+
+    with _board(results, _known(facts, card), strict=strict) as (board, rejected):
+        for one in write_tables(board, output):
+            typer.echo(f"{output / one.name}.csv, .json, .parquet: {one.rows:,} rows, {one.row}")
+    _say_left_out(rejected, results)
+
+
+@app.command()
+def pack(
+    results: Results,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file.")],
+    facts: Facts = None,
+    card: Cards = None,
+) -> None:
+    """Put the accepted records of a folder into one Parquet file, which stands for the folder."""
+    from sftbench_leaderboard.pack import pack as write
+
+    found = _verdicts(results, _known(facts, card), strict=False)
+    count = write((one.path for one in found if one.ok), output)
+    typer.echo(f"{output}: {count:,} records")
+    _say_left_out([one for one in found if not one.ok], results)
+
+
+@contextmanager
+def _board(results: Path, known: Known, *, strict: bool) -> Iterator[tuple[Board, list[Verdict]]]:
+    """Yield the board of a results folder or file, and what was rejected."""
+    from sftbench_leaderboard.board import Board
+    from sftbench_leaderboard.pack import as_folder
+
+    with as_folder(results) as folder:
+        found = _verdicts(folder, known, strict=strict)
+        accepted = [(one.path, one.record) for one in found if one.record is not None]
+        yield Board.of(accepted), [one for one in found if not one.ok]
+
+
+def _verdicts(results: Path, known: Known, *, strict: bool) -> list[Verdict]:
+    """Return what is to be said of each file; what was accepted before is not checked again.
+
+    Raises:
+        SftbenchError: with `strict`, a file is rejected.
+    """
+    from sftbench_leaderboard.folder import records_of, verdicts
+    from sftbench_leaderboard.receipts import Receipts, receipts_file
+
+    from sftbench.common.errors import SftbenchError
+    from sftbench.common.progress import progress
+
+    receipts = Receipts(receipts_file(), known)
+    found = []
+    with progress("validating", len(records_of(results)), unit="records") as advance:
+        for one in verdicts(results, known, receipts=receipts):
+            found.append(one)
+            advance(1)
+            if strict and not one.ok:
+                raise SftbenchError(
+                    "; ".join(map(str, one.problems)),
+                    where=one.path,
+                    remedy="Mend or remove it, or build without --strict, which leaves it out.",
+                )
+    receipts.save()
+    return found
+
+
+def _say_left_out(rejected: list[Verdict], results: Path) -> None:
+    for one in rejected[:MOST_SAID]:
+        where = ascii("/".join(one.path.parts[-3:]))[1:-1]
+        typer.echo(f"left out: {where}: {one.problems[0]}", err=True)
+    if len(rejected) > MOST_SAID:
+        typer.echo(f"left out: {len(rejected) - MOST_SAID:,} more", err=True)
+    if rejected:
+        typer.echo(f"See `sftbench leaderboard validate {results}`.", err=True)
 
 
 @app.command()

@@ -50,6 +50,7 @@ SCRIPTS = (
     "templates/drift.js",
     "templates/movement.js",
 )
+STYLE = "templates/style.css"
 LEVELS = range(5)
 BRACKET = re.compile(rf"\[[\d.,+∞{words.MINUS}{words.FIXED}]+\]")
 
@@ -62,10 +63,10 @@ def render(summary: Summary, lost: pl.DataFrame, gained: pl.DataFrame) -> str:
         lost: the lost facts, as returned by `sftbench.analysis.changes.lost_facts`.
         gained: the gained facts, as returned by `sftbench.analysis.changes.gained_facts`.
     """
-    scripts = [_part(name) for name in SCRIPTS]
+    scripts = [part(name) for name in SCRIPTS]
     return _template().render(
         summary=summary,
-        style=Markup(_part("templates/style.css")),  # ours
+        style=Markup(part(STYLE)),  # ours
         scripts=[Markup(script) for script in scripts],  # ours and the libraries'
         policy=_policy(scripts),
         data={
@@ -152,14 +153,21 @@ def _name(shown: str | VariantResult) -> Markup:
 def _template() -> jinja2.Template:
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sftbench.report"),
+    return environment(jinja2.PackageLoader("sftbench.report")).get_template("page.html.jinja")
+
+
+def environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
+    """Return what fills templates in: everything is escaped, and figures read as in the report."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=loader,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "percent": words.percent,
         "points": words.points,
         "label": words.label,
@@ -175,7 +183,7 @@ def _template() -> jinja2.Template:
         "nats": words.nats,
         "unbroken": _unbroken,
     }
-    environment.globals |= {
+    made.globals |= {
         "cell": _cell,
         "count": words.count,
         "ratio": words.ratio,
@@ -199,8 +207,9 @@ def _template() -> jinja2.Template:
         "levels": LEVELS,
         "charted": charts.TASKS_CHARTED,
     }
-    return environment.get_template("page.html.jinja")
+    return made
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """Return a file of the report as text: a script, the style, a library."""
     return (resources.files("sftbench.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,88 @@
+"""Who answered what right: the items of comparable records as one matrix, scanned lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from sftbench.analysis.design import Design
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bits = NDArray[np.bool_]
+
+AT_ONCE = 256
+"""Files that are scanned together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers of records that were asked the same facts.
+
+    Attributes:
+        facts: fact_id, relation, domain, level, answer; sorted by fact_id.
+        right: what each record's variant answered right, ``[records, facts]``.
+        base: what the base answered right in each record's run, ``[records, facts]``. Runs on
+            other machines may differ in a few facts.
+    """
+
+    facts: pl.DataFrame
+    right: Bits
+    base: Bits
+
+    @cached_property
+    def known(self) -> Bits:
+        """What the base knows: right in more than half of the runs, ``[facts]``.
+
+        One set for all, whatever a single record says of the base: else models would be compared
+        on facts that differ, and who lets the base fail could hide what was lost.
+        """
+        found: Bits = self.base.sum(axis=0) * 2 > len(self.base)
+        return found
+
+    def scored(self, domain: str) -> Bits:
+        """Return the facts that retention rests on: known, of level 1 to 4, ``[facts]``."""
+        here = ((self.facts["domain"] == domain) & (self.facts["level"] > 0)).to_numpy()
+        found: Bits = here & self.known
+        return found
+
+    def design(self, scored: Bits) -> Design | None:
+        """Return the design of some facts, in the order in which they stand; None of no facts."""
+        return Design.of(self.facts.filter(pl.Series(scored))) if scored.any() else None
+
+
+def answers_of(paths: Sequence[Path]) -> Answers:
+    """Return the answers in the items of accepted records of one group.
+
+    Only the columns that are needed are read, some hundred files at a time.
+
+    Args:
+        paths: of the items files.
+    """
+    facts = pl.read_parquet(paths[0], columns=["fact_id", "relation", "domain", "level", "answer"])
+    right = np.empty((len(paths), facts.height), dtype=bool)
+    base = np.empty_like(right)
+    done = 0
+    for columns in _columns(paths):
+        count = len(columns) // facts.height
+        for name, to in (("correct", right), ("base_correct", base)):
+            to[done : done + count] = columns[name].to_numpy().reshape(count, facts.height)
+        done += count
+    return Answers(facts, right, base)
+
+
+def _columns(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
+    for start in range(0, len(paths), AT_ONCE):
+        # polars reads statistics of each file unless told not to; there is nothing to skip here.
+        yield (
+            pl.scan_parquet(list(paths[start : start + AT_ONCE]), use_statistics=False)
+            .select("correct", "base_correct")
+            .collect()
+        )

@@ -1,0 +1,223 @@
+// The table: filters, search, sorting, columns on demand; the state stands in the address.
+"use strict";
+
+{
+  const { columns, pages } = storedData();
+  const of = columnsOf(columns);
+  const total = pages.length;
+  const STEP = 100;
+  const byId = (id) => document.getElementById(id);
+  const names = { in: "In-domain", out: "Out-of-domain" };
+
+  const whisker = (value, low, high) => {
+    const bar = element("span", { class: "whisker", "aria-hidden": "true" });
+    const part = (kind, left, width) => {
+      const made = element("i", { class: kind });
+      made.style.setProperty("left", `${100 * left}%`);
+      if (width !== undefined) made.style.setProperty("width", `${100 * width}%`);
+      bar.append(made);
+    };
+    if (low !== null) part("span", low, high - low);
+    part("at", value);
+    return bar;
+  };
+
+  const share = (key) => (at) => {
+    const value = of[key](at);
+    if (value === null) return [MISSING];
+    const [low, high] = [of[`${key}_low`](at), of[`${key}_high`](at)];
+    return [element("b", {}, percentOf(value)), " ", element("small", { class: "bracket" }, bracketOf(low, high)), whisker(value, low, high)];
+  };
+  const ranked = (domain) => (at) => {
+    const rank = of[`${domain}_rank`](at), tied = of[`${domain}_tied`](at);
+    if (rank === null) return [MISSING];
+    return [String(rank), tied > 1 ? element("small", { title: "models of this rank are not told apart from the best of it" }, ` tie of ${tied}`) : null];
+  };
+  const ratio = (domain) => (at) => (of[`${domain}_known`](at) === null ? MISSING : `${countOf(of[`${domain}_kept`](at))} of ${countOf(of[`${domain}_known`](at))}`);
+  const domainColumns = (domain) => [
+    { key: `${domain}_rank`, title: `Rank ${domain}`, hint: `${names[domain]}: within its base, facts and prompt`, num: true, cell: ranked(domain), start: true, up: true },
+    { key: `${domain}_retention`, title: `Retention ${domain}`, hint: `${names[domain]}: knowledge-retention score, %, 95 % interval`, num: true, cell: share(`${domain}_retention`), start: true },
+    { key: `${domain}_kept`, title: `Kept ${domain}`, hint: `${names[domain]}: facts of level 1 to 4 kept of those that the base answers right`, num: true, cell: ratio(domain) },
+    { key: `${domain}_lost`, title: `Lost ${domain}`, hint: "facts of all levels", num: true, cell: (at) => countOf(of[`${domain}_lost`](at)) },
+    { key: `${domain}_gained`, title: `Gained ${domain}`, hint: "facts of all levels", num: true, cell: (at) => countOf(of[`${domain}_gained`](at)) },
+    { key: `${domain}_gain`, title: `Gain ${domain}`, hint: "% of what the base has wrong", num: true, cell: (at) => percentOf(of[`${domain}_gain`](at)) },
+    { key: `${domain}_accuracy`, title: `Accuracy ${domain}`, hint: "%, mean over levels", num: true, cell: (at) => percentOf(of[`${domain}_accuracy`](at)) },
+    { key: `${domain}_forgotten_by_noise`, title: `Noise ${domain}`, hint: "% that random changes of its size forget", num: true, cell: (at) => percentOf(of[`${domain}_forgotten_by_noise`](at)) },
+  ];
+  const variantName = (at) => (of.kind(at) === "tuned" ? null : element("small", {}, of.variant(at).replace("tuned+restore(", "restored (")));
+  const COLUMNS = [
+    { key: "model", title: "Model", always: true, up: true, cell: (at) => [element("a", { href: `models/${pages[at]}` }, of.model(at)), variantName(at)] },
+    { key: "base", title: "Base", up: true, cell: (at) => of.base(at) },
+    ...domainColumns("in"),
+    ...domainColumns("out"),
+    { key: "method", title: "Method", start: true, up: true, cell: (at) => of.method(at) ?? MISSING },
+    { key: "level", title: "Level", hint: "mastery level of the facts it was tuned on", up: true, cell: (at) => of.level(at) ?? MISSING },
+    { key: "size", title: "Tuned on", hint: "facts", num: true, start: true, cell: (at) => countOf(of.size(at)) },
+    { key: "learning_rate", title: "Learning rate", num: true, cell: (at) => figureOf(of.learning_rate(at)) },
+    { key: "parameters", title: "Parameters", num: true, cell: (at) => shortOf(of.parameters(at)) },
+    { key: "update_norm", title: "Update", hint: "L2 norm", num: true, start: true, cell: (at) => figureOf(of.update_norm(at)) },
+    { key: "removed", title: "Taken back", hint: "% of the update's norm", num: true, cell: (at) => percentOf(of.removed(at)) },
+    { key: "drift", title: "Drift", hint: "KL from the base, nats a token", num: true, start: true, cell: (at) => figureOf(of.drift(at)) },
+    { key: "training_seconds", title: "Training", hint: "seconds", num: true, cell: (at) => figureOf(of.training_seconds(at)) },
+    { key: "seconds", title: "Evaluation", hint: "seconds", num: true, cell: (at) => figureOf(of.seconds(at)) },
+    { key: "suite", title: "Facts and prompt", up: true, cell: (at) => of.suite(at) },
+    { key: "made", title: "Date", up: false, cell: (at) => of.made(at).slice(0, 10) },
+  ];
+  const SIZES = [[0, 2e8, "under 200 M"], [2e8, 1e9, "200 M to 1 B"], [1e9, 4e9, "1 to 4 B"], [4e9, 1e10, "4 to 10 B"], [1e10, Infinity, "over 10 B"]];
+  const KINDS = { "": ["tuned", "restored"], tuned: ["tuned"], restored: ["restored"], all: ["tuned", "restored", "control"] };
+  const places = [...Array(total).keys()];
+  const present = COLUMNS.filter((one) => one.always || places.some((at) => of[one.key](at) !== null));
+  const canonical = places.some((at) => of.canonical(at));
+
+  const count = (value) => {
+    const found = new Map();
+    for (const at of places) found.set(value(at), (found.get(value(at)) ?? 0) + 1);
+    return [...found].filter(([one]) => one !== null).sort((a, b) => b[1] - a[1]);
+  };
+  const bases = count((at) => of.base(at));
+  // Ranks hold within a base, so one is chosen; "*" is all of them.
+  const first = bases.find(([base]) => places.some((at) => of.base(at) === base && of.canonical(at))) ?? bases[0] ?? [""];
+  const DEFAULTS = { base: first[0], facts: "", method: "", parameters: "", kind: "", card: canonical ? "" : "other", q: "", sort: "", cols: "", m: "", n: "" };
+  let state = {};
+
+  const shownColumns = () => {
+    const chosen = state.cols ? state.cols.split(",") : null;
+    return present.filter((one) => one.always || (chosen ? chosen.includes(one.key) : one.start || (one.key === "base" && state.base === "*")))
+      .filter((one) => state.base !== "*" || !one.key.endsWith("_rank"));
+  };
+
+  function matches(at) {
+    const [low, high] = state.parameters ? SIZES[Number(state.parameters)] : [0, Infinity];
+    const size = of.parameters(at);
+    return (state.base === "*" || of.base(at) === state.base)
+      && (!state.facts || of.suite(at) === state.facts)
+      && (!state.method || of.method(at) === state.method)
+      && (!state.parameters || (size !== null && size >= low && size < high))
+      && (KINDS[state.kind] ?? KINDS[""]).includes(of.kind(at))
+      && of.canonical(at) === (state.card !== "other")
+      && words().every((word) => `${of.model(at)} ${of.variant(at)} ${of.base(at)}`.toLowerCase().includes(word));
+  }
+  const words = () => state.q.toLowerCase().split(/\s+/).filter(Boolean);
+
+  function order(rows) {
+    if (!state.sort) return rows;
+    const down = state.sort.startsWith("-");
+    const value = of[state.sort.replace(/^-/, "")];
+    const compared = (a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === null || y === null) return (x === null) - (y === null);  // what has no figure comes last
+      const found = typeof x === "string" ? x.localeCompare(y) : x - y;
+      return down ? -found : found;
+    };
+    return rows.sort((a, b) => compared(a, b) || a - b);
+  }
+
+  function head(shown) {
+    const cells = shown.map((one) => {
+      const sorted = state.sort.replace(/^-/, "") === one.key;
+      const button = element("button", { type: "button", title: one.hint, "data-sort": one.key }, one.title);
+      const now = sorted ? (state.sort.startsWith("-") ? "descending" : "ascending") : null;
+      return element("th", { scope: "col", class: one.num ? "num" : null, "aria-sort": now }, button);
+    });
+    byId("head").replaceChildren(element("th", { scope: "col" }, element("span", { class: "visually-hidden" }, "Compare")), ...cells);
+  }
+
+  function row(at, shown, chosen) {
+    const box = element("input", { type: "checkbox", "aria-label": `Compare ${of.model(at)}, ${of.variant(at)}`, value: of.record(at) });
+    box.checked = chosen.has(of.record(at));
+    const cells = shown.map((one) => {
+      const content = [one.cell(at)].flat();
+      return element(one.always ? "th" : "td", { scope: one.always ? "row" : null, class: one.num ? "num" : null }, ...content);
+    });
+    return element("tr", {}, element("td", { class: "pick" }, box), ...cells);
+  }
+
+  const chosenIds = () => new Set(state.m ? state.m.split(",") : []);
+
+  function compareLink() {
+    const chosen = chosenIds();
+    const held = new Set(places.filter((at) => chosen.has(of.record(at))).map((at) => of.group(at)));
+    const link = byId("compare"), note = byId("compare-note");
+    const ready = chosen.size >= 2 && held.size === 1;
+    link.hidden = !ready;
+    note.hidden = ready;
+    note.textContent = held.size > 1 ? "Models of different bases, facts or cards cannot be compared." : "Tick two or more models to compare them.";
+    if (ready) link.href = `compare.html#${new URLSearchParams({ g: [...held][0], m: state.m })}`;
+    link.textContent = `Compare ${chosen.size} models`;
+  }
+
+  function draw() {
+    const shown = shownColumns();
+    const rows = order(places.filter(matches));
+    const most = Number(state.n) || STEP;
+    const chosen = chosenIds();
+    head(shown);
+    byId("body").replaceChildren(...rows.slice(0, most).map((at) => row(at, shown, chosen)));
+    const ranks = new Set(rows.map((at) => of.group(at)));
+    byId("count").textContent = rows.length ? `${countOf(Math.min(most, rows.length))} of ${countOf(rows.length)} records` : "No record is left: loosen the filters.";
+    byId("more").hidden = rows.length <= most;
+    byId("several").hidden = !(ranks.size > 1 && shown.some((one) => one.key.endsWith("_rank")));
+    byId("apart").hidden = state.card !== "other";
+    document.querySelectorAll("#columns input").forEach((box) => { box.checked = shown.some((one) => one.key === box.value); });
+    compareLink();
+  }
+
+  // Only what differs from the defaults stands in the address.
+  function change(changes) {
+    state = { ...state, n: "", ...changes };
+    writeState(Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key])));
+    draw();
+  }
+
+  const FILTERS = ["base", "facts", "method", "parameters", "kind", "card"];
+  function fromAddress() {
+    const read = readState();
+    state = Object.fromEntries(Object.entries(DEFAULTS).map(([key, value]) => [key, read[key] ?? value]));
+    FILTERS.forEach((name) => { byId(name).value = state[name]; if (byId(name).selectedIndex < 0) byId(name).value = state[name] = DEFAULTS[name]; });
+    byId("q").value = state.q;
+    draw();
+  }
+
+  function sortBy(key) {
+    const column = COLUMNS.find((one) => one.key === key);
+    const start = column.up ? key : `-${key}`;
+    const turned = start.startsWith("-") ? key : `-${key}`;
+    change({ sort: state.sort === start ? turned : start });
+    document.querySelector(`[data-sort="${key}"]`).focus();
+  }
+
+  function columnBoxes() {
+    byId("columns").replaceChildren(...present.filter((one) => !one.always).map((one) => {
+      const box = element("input", { type: "checkbox", value: one.key });
+      return element("label", {}, box, ` ${one.title}`, one.hint ? element("small", {}, ` ${one.hint}`) : null);
+    }));
+    byId("columns").addEventListener("change", () => {
+      const chosen = [...document.querySelectorAll("#columns input:checked")].map((box) => box.value);
+      change({ cols: chosen.join(",") || "model" });
+    });
+  }
+
+  optionsOf(byId("base"), [...bases.map(([base, n]) => [base, `${base} (${countOf(n)})`]), ["*", "all bases, no ranks"]]);
+  optionsOf(byId("facts"), [["", "all"], ...count((at) => of.suite(at)).map(([one, n]) => [one, `${one} (${countOf(n)})`])]);
+  optionsOf(byId("method"), [["", "all"], ...count((at) => of.method(at)).map(([one, n]) => [one, `${one} (${countOf(n)})`])]);
+  optionsOf(byId("parameters"), [["", "all"], ...SIZES.map((one, at) => [String(at), one[2]]).filter(([at]) => places.some((one) => { const size = of.parameters(one); return size !== null && size >= SIZES[at][0] && size < SIZES[at][1]; }))]);
+  optionsOf(byId("kind"), [["", "tuned and restored"], ["tuned", "tuned"], ["restored", "restored"], ["all", "with control restores"]]);
+  optionsOf(byId("card"), [["", "canonical (ranked)"], ["other", "another card (not ranked)"]]);
+  columnBoxes();
+  FILTERS.forEach((name) => byId(name).addEventListener("change", (event) => change({ [name]: event.target.value })));
+  byId("q").addEventListener("input", (event) => change({ q: event.target.value }));
+  byId("head").addEventListener("click", (event) => { const key = event.target.closest("button")?.dataset.sort; if (key) sortBy(key); });
+  byId("body").addEventListener("change", (event) => {
+    const chosen = chosenIds();
+    if (event.target.checked) chosen.add(event.target.value); else chosen.delete(event.target.value);
+    state.m = [...chosen].join(",");
+    writeState(Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key])));
+    compareLink();
+  });
+  byId("more").addEventListener("click", () => change({ n: String((Number(state.n) || STEP) + STEP * 5) }));
+  addEventListener("hashchange", fromAddress);
+  byId("table").hidden = total === 0;
+  byId("controls").hidden = total === 0;
+  fromAddress();
+  document.documentElement.dataset.drawn = performance.now().toFixed(0);
+}
