@@ -12,9 +12,10 @@ export OMP_WAIT_POLICY := PASSIVE
 # One thread for each test process: two processes that share two cores must not fight for them.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: help demo test lint types docs unit bench bench-save bench-compare bench-table bench-long clean
+.PHONY: help demo site test lint types docs unit bench bench-save bench-compare bench-table bench-long clean
 help:
 	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 8 minutes after installation)"
+	@echo "make site   the leaderboard of the example results, out/leaderboard/site"
 	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
 	@echo "make docs   the documentation as a site, out/site, links checked"
@@ -40,6 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/sftbench demo --output $(OUT)
+
+site: $(STAMP)
+	@$(BIN)/sftbench leaderboard build leaderboard/examples/results -o out/leaderboard/site
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,12 +1,15 @@
 """How a leaderboard grows: time and memory to aggregate results, to rank models, to build the site.
 
     python benchmarks/leaderboard.py aggregate --records 10000 --facts 1000
-    python benchmarks/leaderboard.py ranks --models 300 --facts 1000
+    python benchmarks/leaderboard.py ranks --models 30 100 300 --facts 1000
+    python benchmarks/leaderboard.py site --models 2000 --facts 1000
 
 The results are made up: records of one base in groups of 300, each with items of its own, whose
 models keep 40 to 95 % of what the base knows. `aggregate` runs in a process of its own, so that
-its peak of memory is that of nothing else. Validation is timed apart, on a few of the records: it
-is made once for each (`sftbench_leaderboard.receipts`).
+its peak of memory is that of nothing else. `site` builds the site and opens its table in Chromium:
+milliseconds from the start of the navigation to the drawn table, then those until the next frame
+after sorting, filtering and searching, of all models in one table. Validation is not timed: it is
+made once for each record (`sftbench_leaderboard.receipts`).
 """
 
 from __future__ import annotations
@@ -14,21 +17,28 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from sftbench_leaderboard.answers import Answers
 from sftbench_leaderboard.board import Board
 from sftbench_leaderboard.headline import figures_of
 from sftbench_leaderboard.items import ITEMS, sha256_of
+from sftbench_leaderboard.known import Known
 from sftbench_leaderboard.layout import items_beside, place_of
 from sftbench_leaderboard.record import KIND, SCHEMA_VERSION, LeaderboardRecord
+from sftbench_leaderboard.site.build import build
+from sftbench_leaderboard.standings import standings
 from sftbench_leaderboard.validate import parse_accepted
 
 from sftbench.checkpoints.variants import Tuned
@@ -150,10 +160,92 @@ def aggregate(folder: Path) -> dict[str, float]:
     return {"records": len(board.records), "seconds": round(seconds, 2), "peak_gib": round(peak, 2)}
 
 
+def ranks(models: int, facts: int) -> dict[str, float]:
+    """Return seconds to rank so many models of one base, in both domains."""
+    items = [made_items(facts, 0, seed) for seed in range(models)]
+    answers = Answers(
+        items[0].select("fact_id", "relation", "domain", "level", "answer"),
+        np.array([one["correct"].to_numpy() for one in items]),
+        np.array([one["base_correct"].to_numpy() for one in items]),
+    )
+    standings(answers, range(2))  # imports scipy
+    start = time.perf_counter()
+    found = standings(answers, range(models))
+    seconds = time.perf_counter() - start
+    groups = max(one.rank.rank for one in found)
+    return {"models": models, "facts": facts, "ranks": groups, "seconds": round(seconds, 2)}
+
+
+def site(folder: Path, models: int) -> dict[str, float]:
+    """Return seconds to build the site of a folder, and milliseconds of its table in a browser."""
+    board = Board.of(islice(accepted(folder), models))
+    with tempfile.TemporaryDirectory() as scratch:
+        to = Path(scratch) / "site"
+        start = time.perf_counter()
+        built = build(board, [], to, Known())
+        seconds = time.perf_counter() - start
+        size = (to / "index.html").stat().st_size / 1e6
+        return {
+            "models": built.models, "build_seconds": round(seconds, 1),
+            "site_mb": round(built.size / 1e6, 1), "table_mb": round(size, 2), **browsed(to),
+        }  # fmt: skip
+
+
+STEPS = {
+    "sort": "document.querySelector('[data-sort=in_retention]').click()",
+    "sort_back": "document.querySelector('[data-sort=in_retention]').click()",
+    "filter": "{const f = document.getElementById('parameters'); f.value = '2'; "
+    "f.dispatchEvent(new Event('change'))}",
+    "search": "{const q = document.getElementById('q'); q.value = 'model-1'; "
+    "q.dispatchEvent(new Event('input'))}",
+}
+UNTIL_NEXT_FRAME = """
+(() => new Promise((done) => {
+  const start = performance.now();
+  %s;
+  requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+}))()
+"""
+
+
+def browsed(to: Path, rounds: int = 5) -> dict[str, float]:
+    """Return the medians of what a reader waits for, milliseconds."""
+    from playwright.sync_api import sync_playwright
+
+    found: dict[str, list[float]] = {"first_view": [], **{name: [] for name in STEPS}}
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        for _ in range(rounds):
+            page = browser.new_page()
+            page.goto(f"{(to / 'index.html').as_uri()}#base=*")
+            page.wait_for_function("document.documentElement.dataset.drawn")
+            found["first_view"].append(float(page.evaluate(FIRST_VIEW)))
+            for name, step in STEPS.items():
+                found[name].append(float(page.evaluate(UNTIL_NEXT_FRAME % step)))
+            page.close()
+        browser.close()
+    return {f"{name}_ms": round(statistics.median(times)) for name, times in found.items()}
+
+
+FIRST_VIEW = """
+(() => new Promise((done) => {
+  const drawn = () => performance.getEntriesByName("first-contentful-paint")[0];
+  const wait = () => (drawn()
+    ? done(Math.max(drawn().startTime, Number(document.documentElement.dataset.drawn)))
+    : requestAnimationFrame(wait));
+  wait();
+}))()
+"""
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
 def main() -> None:
     """Make results, measure, and print one JSON line for each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("aggregate", "ranks", "inside"))
+    parser.add_argument("what", choices=("aggregate", "ranks", "site", "inside"))
     parser.add_argument("--records", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--models", type=int, nargs="+", default=[30, 100, 300])
     parser.add_argument("--facts", type=int, default=1000)
@@ -162,15 +254,25 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.what == "inside":
         print(json.dumps(aggregate(asked.folder)))
-        return
-    for count in asked.records if asked.what == "aggregate" else asked.models:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = asked.folder or Path(scratch)
-            if not any(folder.glob("*")):
-                made_results(folder, count, asked.facts, asked.distinct)
-            command = [sys.executable, __file__, "inside", "--folder", str(folder)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            print(done.stdout.strip(), flush=True)
+    elif asked.what == "ranks":
+        for count in asked.models:
+            print(json.dumps(ranks(count, asked.facts)), flush=True)
+    else:
+        for count in asked.records if asked.what == "aggregate" else asked.models:
+            _of_results(asked, count)
+
+
+def _of_results(asked: argparse.Namespace, count: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.folder or Path(scratch)
+        if not any(folder.glob("*")):
+            made_results(folder, count, asked.facts, asked.distinct)
+        if asked.what == "site":
+            print(json.dumps(site(folder, count)), flush=True)
+            return
+        command = [sys.executable, __file__, "inside", "--folder", str(folder)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        print(done.stdout.strip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ docs/leaderboard.md documents the columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,8 @@ TASKS = TableSpec(
     },
     remedy=REMEDY,
 )
-DRIFT = "KL(variant || base), "
-"""How the figures begin of which the first is shown: see `from_compare`."""
+DRIFT = "KL(variant || base), question, variant"
+"""The figure that stands in the tables: see `from_compare`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +228,7 @@ def _model(record: LeaderboardRecord) -> dict[str, Any]:
         "update_norm": record.update_norm,
         "removed": None if restore is None else restore.removed,
         "scalars": None if restore is None else restore.scalars,
-        "drift": next((x for k, x in (record.drift or {}).items() if _is_drift(k)), None),
+        "drift": _drift(record.drift or {}),
         "seconds": record.cost.seconds,
         "training_seconds": record.cost.training_seconds,
         "tokens": record.cost.tokens,
@@ -236,8 +237,14 @@ def _model(record: LeaderboardRecord) -> dict[str, Any]:
     }
 
 
+def _drift(figures: Mapping[str, float]) -> float | None:
+    """Return how far the answers moved: as questions are asked, else in the first form there is."""
+    moved = {key: value for key, value in figures.items() if _is_drift(key)}
+    return moved.get(DRIFT, next(iter(moved.values()), None))
+
+
 def _is_drift(figure: str) -> bool:
-    return figure.startswith(DRIFT) and figure.endswith(", variant")
+    return figure.startswith("KL(variant || base), ") and figure.endswith(", variant")
 
 
 def _text(value: object) -> str | None:
@@ -245,7 +252,7 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object, *, whole: bool = False) -> float | None:
-    """Return a figure of a recipe, which is taken on trust: None where it is no such number."""
+    """Return a figure that is taken on trust: None where it is no such number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     fits = 0 <= value < 2**32 and (not whole or value == int(value))
@@ -299,9 +306,10 @@ def _tasks(record: LeaderboardRecord) -> list[dict[str, Any]]:
         before = base.get((one.task, one.metric))
         sign = {True: 1, False: -1, None: None}[one.higher_is_better]
         known = before is not None and sign is not None
+        gain = sign * (one.value - before) if known else None  # type: ignore[operator]
         rows.append({
             "task": one.task, "metric": one.metric, "value": one.value, "base": before,
-            "gain": sign * (one.value - before) if known else None,  # type: ignore[operator]
-            "stderr": one.stderr, "n": one.n,
+            "gain": gain if gain is None or math.isfinite(gain) else None,
+            "stderr": one.stderr, "n": _number(one.n, whole=True),
         })  # fmt: skip
     return rows

@@ -33,7 +33,8 @@ def check(
         str | None, typer.Option(help="Fact table; default: the card's, else geography.")
     ] = None,
     mastery: Annotated[
-        str | None, typer.Option(help="Mastery card; default: the one that ships, else made.")
+        str | None,
+        typer.Option(help="Mastery card, or canonical; default: the one that ships, else made."),
     ] = None,
     restore: Annotated[
         str,

@@ -20,7 +20,8 @@ BaseModel = Annotated[
 ]
 FactsTable = Annotated[str, typer.Option(help="Fact table, or geography, or lab.")]
 Mastery = Annotated[
-    str | None, typer.Option(help="Mastery card of the base; default: the one that ships.")
+    str | None,
+    typer.Option(help="Mastery card of the base, or canonical; default: the one that ships."),
 ]
 Rules = Annotated[
     list[str] | None,

@@ -19,7 +19,8 @@ def finetune(
     output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint to make.")],
     facts: Annotated[str, typer.Option(help="Fact table, or geography, or lab.")] = "geography",
     mastery: Annotated[
-        str | None, typer.Option(help="Mastery card of the base; default: the one that ships.")
+        str | None,
+        typer.Option(help="Mastery card of the base, or canonical; default: the one that ships."),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Recipe (YAML); flags go over it, defaults fill it.")

@@ -138,12 +138,14 @@ def validate(
 ) -> None:
     """Check every record from its items. Exit code: 0 all accepted, 1 some rejected, 2 misuse."""
     from sftbench_leaderboard.folder import verdicts
+    from sftbench_leaderboard.pack import as_folder
 
     accepted = rejected = 0
-    for one in verdicts(results, _known(facts, card)):
-        accepted, rejected = accepted + one.ok, rejected + (not one.ok)
-        if not one.ok:
-            _say_rejected(one, results)
+    with as_folder(results) as folder:
+        for one in verdicts(folder, _known(facts, card)):
+            accepted, rejected = accepted + one.ok, rejected + (not one.ok)
+            if not one.ok:
+                _say_rejected(one, folder)
     typer.echo(f"{accepted:,} accepted, {rejected:,} rejected")
     raise typer.Exit(REJECTED if rejected else 0)
 
@@ -176,8 +178,10 @@ def export(
     from sftbench_leaderboard.export import FORMATS, Told
     from sftbench_leaderboard.export import export as write
     from sftbench_leaderboard.folder import verdicts
+    from sftbench_leaderboard.pack import as_folder
 
-    found = list(verdicts(results, _known(facts, card)))
+    with as_folder(results) as folder:
+        found = list(verdicts(folder, _known(facts, card)))
     records = [one.record for one in found if one.record is not None]
     paths = write(records, output, to or list(FORMATS), Told(dataset, url, organization))
     for path in paths:

@@ -165,14 +165,16 @@ def _flips(base: pl.DataFrame, again: Answered) -> FlipsRecord:
 
 
 def chance_of(card: MasteryCard, rows: pl.DataFrame) -> MasteryChangeRecord | None:
-    """Return what chance alone does to the levels of the facts asked; None with a single draw.
+    """Return what chance alone does to the levels of the facts asked; None without several draws.
 
     Args:
         card: the base's mastery card.
         rows: the facts asked: fact_id, relation, answers.
     """
     hits = card.frame.join(rows.select("fact_id"), on="fact_id", how="semi")
-    if hits.is_empty() or hits["draws"].min() < 2:  # type: ignore[operator]
+    draws = hits["draws"]
+    # A card of probabilities (the default estimator) was not drawn: it holds no chance to show.
+    if hits.is_empty() or draws.null_count() or draws.min() < 2:  # type: ignore[operator]
         return None
     facts = rows.select("fact_id", "relation", answer=pl.col("answers").list.first())
     return MasteryChangeRecord.model_validate(mastery_change(facts, hits))

@@ -9,10 +9,15 @@ from pathlib import Path
 from sftbench.common.errors import SftbenchError
 from sftbench.common.tables import METADATA_KEY
 from sftbench.facts.table import FactSet
+from sftbench.mastery.canonical import is_canonical
 from sftbench.mastery.card import MAKE_ONE, MasteryCard
 
 PACKAGE = Path(__file__).resolve().parent.parent
-FOLDERS = (PACKAGE / "mastery" / "cards", PACKAGE / "lab" / "data")
+CARDS = PACKAGE / "mastery" / "cards"
+FOLDERS = (CARDS, PACKAGE / "lab" / "data", CARDS / "canonical")
+"""In the order in which a card is looked for: a sample of facts before the canonical card of all."""
+CANONICAL = "canonical"
+"""What a user says for the canonical card of a base and a fact set."""
 
 
 def bundled_cards() -> Iterator[tuple[Path, dict[str, object]]]:
@@ -26,28 +31,41 @@ def bundled_cards() -> Iterator[tuple[Path, dict[str, object]]]:
                 yield path, record
 
 
-def find_card(*, base_digest: str, facts_digest: str | None = None) -> MasteryCard | None:
+def find_card(
+    *, base_digest: str, facts_digest: str | None = None, canonical: bool = False
+) -> MasteryCard | None:
     """Return the shipped card of a base (and of a fact set, where one is given), or None."""
     for path, record in bundled_cards():
         fits = facts_digest is None or record["facts_digest"] == facts_digest
         if record["model_digest"] == base_digest and fits:
-            return MasteryCard.read(path)
+            card = MasteryCard.read(path)
+            if not canonical or is_canonical(card):
+                return card
     return None
 
 
 def resolve_card(ref: str | None, *, base_digest: str, facts: FactSet) -> MasteryCard:
-    """Return the card that was named, or the shipped one of this base and fact set, checked.
+    """Return the card that was named, or a shipped one of this base and fact set, checked.
+
+    Args:
+        ref: path of a card; "canonical" for the shipped card by which leaderboards rank; None for
+            the shipped card that is the least to ask.
+        base_digest: of the base.
+        facts: the fact set.
 
     Raises:
         SftbenchError: none ships for this base and these facts, or the named one is for others.
     """
-    if ref is not None:
+    if ref is not None and ref != CANONICAL:
         card = MasteryCard.read(Path(ref))
     else:
-        found = find_card(base_digest=base_digest, facts_digest=facts.digest)
+        found = find_card(
+            base_digest=base_digest, facts_digest=facts.digest, canonical=ref == CANONICAL
+        )
         if found is None:
+            kind = "canonical mastery card" if ref == CANONICAL else "mastery card"
             raise SftbenchError(
-                f"no mastery card ships for this base (digest {base_digest[:12]}) on these facts "
+                f"no {kind} ships for this base (digest {base_digest[:12]}) on these facts "
                 f"({facts.name}, digest {facts.digest[:12]})",
                 remedy=f"{MAKE_ONE} Then name it with --mastery card.parquet.",
             )

@@ -1,19 +1,15 @@
-"""The report in a real browser: it draws, asks the network for nothing, and fits a phone.
-
-The browser is `chromium`, `chromium-browser` or `google-chrome`, or what SFTBENCH_CHROMIUM names.
-"""
+"""The report in a real browser: it draws, asks the network for nothing, and fits a phone."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import browser_path, needs_browser
 from report_samples import (
     changed_table,
     domain,
@@ -30,8 +26,6 @@ from sftbench.report.html import render
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = os.environ.get("SFTBENCH_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -39,10 +33,6 @@ FLAGS = (
 )  # fmt: skip
 PHONE = 360
 HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
-
-needs_browser = pytest.mark.skipif(
-    BROWSER is None, reason=f"no browser: none of {', '.join(NAMES)}, and no SFTBENCH_CHROMIUM"
-)
 
 FRAME = """<!doctype html><title>frame</title>
 <iframe id="page" src="{name}" style="border:0;width:{width}px;height:4000px"></iframe>
@@ -73,8 +63,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def browse(url: str, profile: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Return what the browser wrote: the page after its scripts on stdout, its log on stderr."""
-    assert BROWSER is not None
-    command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", *more, "--dump-dom", url]
+    command = [browser_path(), *FLAGS, f"--user-data-dir={profile}", *more, "--dump-dom", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import polars as pl
 import pytest
 from fakes import FakeEngine, factory_of, never
 from two_models import relative
@@ -15,6 +16,7 @@ from sftbench.compare.result import Compared
 from sftbench.compare.run import run
 from sftbench.engines.protocol import Advance, Completion
 from sftbench.engines.settings import EngineSettings
+from sftbench.mastery.card import MasteryCard
 
 pytestmark = pytest.mark.unit
 
@@ -129,3 +131,13 @@ def test_the_levels_of_the_base_are_held_against_its_own_draws(request_: Request
     assert found.mastery.facts == 40
     assert found.mastery.draws == (4, 4)
     assert [one.level for one in found.mastery.levels][-1] is None
+
+
+def test_levels_that_were_not_drawn_hold_no_chance(request_: Request) -> None:
+    """The default estimator computes probabilities: there are no draws to compare."""
+    card = request_.card
+    undrawn = card.frame.with_columns(draws=pl.lit(None, pl.Int32))
+    asked = replace(request_, card=MasteryCard(undrawn, card.record))
+    found = run(asked, factory_of(FakeEngine())).summary.noise
+    assert found is not None
+    assert found.mastery is None

@@ -12,6 +12,7 @@ import polars as pl
 from sftbench.facts.table import DOMAINS
 from sftbench_leaderboard.board import Board
 from sftbench_leaderboard.known import Known
+from sftbench_leaderboard.site.runs import label
 
 SHOWN = (
     "record", "group", "model", "variant", "kind", "base", "suite", "facts", "canonical",
@@ -50,10 +51,20 @@ def table_data(board: Board, pages: Mapping[str, str]) -> dict[str, Any]:
     )  # fmt: skip
     names = [*SHOWN, *(f"{domain}_{one}" for domain in DOMAINS for one in BY_DOMAIN)]
     return {
-        "columns": {name: _packed(rows[name]) for name in names},
+        "columns": {**{name: _packed(rows[name]) for name in names}, **_labels(rows)},
         "pages": [pages[name] for name in rows["model"]],
         "groups": groups_data(board),
     }
+
+
+def _labels(rows: pl.DataFrame) -> dict[str, Any]:
+    """Return what a variant is called beside its model: "restored 5 %"; null of the tuned model."""
+    return {
+        "label": _packed(pl.Series([
+            None if kind == "tuned" else label(variant)
+            for variant, kind in rows.select("variant", "kind").iter_rows()
+        ], dtype=pl.String))
+    }  # fmt: skip
 
 
 def groups_data(board: Board) -> dict[str, dict[str, Any]]:
@@ -86,7 +97,7 @@ def tradeoff_data(board: Board, pages: Mapping[str, str]) -> dict[str, Any]:
           ("retention", "retention_low", "retention_high")),
     ]  # fmt: skip
     return {
-        "columns": {name: _packed(rows[name]) for name in names},
+        "columns": {**{name: _packed(rows[name]) for name in names}, **_labels(rows)},
         "pages": [pages[name] for name in rows["model"]],
         "groups": groups_data(board),
     }
@@ -117,8 +128,7 @@ def compare_data(board: Board, pages: Mapping[str, str], known: Known) -> dict[s
             "records": {
                 "record": rows["record"].to_list(),
                 "model": _packed(rows["model"]),
-                "variant": _packed(rows["variant"]),
-                "kind": _packed(rows["kind"]),
+                **_labels(rows),
                 "page": [pages[name] for name in rows["model"]],
                 "right": [_bits(one) for one in answers.right],
             },

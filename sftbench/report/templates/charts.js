@@ -435,13 +435,20 @@ function forgetting(chart) {
   });
 }
 
+// Puts a drawing in place. To a screen reader it is a picture with a name; figures are in tables.
+function put(chart, drawing) {
+  chart.replaceChildren(drawing);
+  chart.querySelectorAll("svg").forEach((svg) => svg.setAttribute("role", "img"));
+  chart.querySelectorAll("g[aria-label]").forEach((part) => part.removeAttribute("aria-label"));
+}
+
 // Draws the charts that a script has functions for, and again when their width changes.
 function drawAll(functions) {
   const draw = (chart) => {
     const width = chart.clientWidth;
     if (!width || Number(chart.dataset.width) === width) return;
     chart.dataset.width = width;
-    chart.replaceChildren(functions[chart.dataset.chart](chart));
+    put(chart, functions[chart.dataset.chart](chart));
   };
   const resized = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
   document.querySelectorAll(".chart").forEach((chart) => {

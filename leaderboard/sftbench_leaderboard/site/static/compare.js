@@ -20,12 +20,11 @@
 
   function unpack(id) {
     const { facts, records } = answers[id];
-    const of = columnsOf({ model: records.model, variant: records.variant, kind: records.kind });
+    const of = columnsOf({ model: records.model, label: records.label });
     const factOf = columnsOf({ relation: facts.relation, domain: facts.domain });
     const n = facts.level.length;
     const models = records.record.map((record, at) => ({
-      record, at, name: of.model(at), variant: of.variant(at), page: records.page[at],
-      label: of.model(at) + (of.kind(at) === "tuned" ? "" : ` ${of.variant(at).replace("tuned+restore(", "restored (")}`),
+      record, at, page: records.page[at], label: of.model(at) + (of.label(at) === null ? "" : `, ${of.label(at)}`),
     }));
     // Two revisions of one model have one name: the record tells them apart.
     const twice = new Set(models.map((one) => one.label).filter((label, at, all) => all.indexOf(label) !== at));
@@ -105,7 +104,7 @@
       const width = chart.clientWidth;
       if (!width) return;
       const step = Math.min(12, 60 / rows.length);
-      chart.replaceChildren(Plot.plot({
+      put(chart, Plot.plot({
         ...frame(chart), height: 230, marginLeft: 30, marginRight: 8, marginTop: 12, marginBottom: 26,
         x: { type: "point", domain: levels, padding: 0.5 }, y: { domain: [0, 100] },
         marks: [

@@ -25,7 +25,8 @@ const signedOf = (fraction, digits = 1) => {
   const text = Math.abs(100 * fraction).toFixed(digits);
   return Number(text) === 0 ? `0.${"0".repeat(digits)}` : `${fraction < 0 ? MINUS : "+"}${text}`;
 };
-const countOf = (number) => (number === null ? MISSING : number.toLocaleString("en"));
+const counts = new Intl.NumberFormat("en");
+const countOf = (number) => (number === null ? MISSING : counts.format(number));
 const shortOf = (number) => {
   if (number === null) return MISSING;
   for (const [size, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"]]) if (number >= size) return `${Number((number / size).toPrecision(3))} ${unit}`;

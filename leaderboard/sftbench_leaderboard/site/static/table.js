@@ -5,7 +5,7 @@
   const { columns, pages } = storedData();
   const of = columnsOf(columns);
   const total = pages.length;
-  const STEP = 100;
+  const STEP = 50; // rows at first: more would make every click wait for them
   const byId = (id) => document.getElementById(id);
   const names = { in: "In-domain", out: "Out-of-domain" };
 
@@ -44,7 +44,7 @@
     { key: `${domain}_accuracy`, title: `Accuracy ${domain}`, hint: "%, mean over levels", num: true, cell: (at) => percentOf(of[`${domain}_accuracy`](at)) },
     { key: `${domain}_forgotten_by_noise`, title: `Noise ${domain}`, hint: "% that random changes of its size forget", num: true, cell: (at) => percentOf(of[`${domain}_forgotten_by_noise`](at)) },
   ];
-  const variantName = (at) => (of.kind(at) === "tuned" ? null : element("small", {}, of.variant(at).replace("tuned+restore(", "restored (")));
+  const variantName = (at) => (of.label(at) === null ? null : element("small", {}, of.label(at)));
   const COLUMNS = [
     { key: "model", title: "Model", always: true, up: true, cell: (at) => [element("a", { href: `models/${pages[at]}` }, of.model(at)), variantName(at)] },
     { key: "base", title: "Base", up: true, cell: (at) => of.base(at) },
@@ -95,7 +95,7 @@
       && (!state.parameters || (size !== null && size >= low && size < high))
       && (KINDS[state.kind] ?? KINDS[""]).includes(of.kind(at))
       && of.canonical(at) === (state.card !== "other")
-      && words().every((word) => `${of.model(at)} ${of.variant(at)} ${of.base(at)}`.toLowerCase().includes(word));
+      && words().every((word) => `${of.model(at)} ${of.label(at) ?? "tuned"} ${of.variant(at)} ${of.base(at)}`.toLowerCase().includes(word));
   }
   const words = () => state.q.toLowerCase().split(/\s+/).filter(Boolean);
 
@@ -112,14 +112,20 @@
     return rows.sort((a, b) => compared(a, b) || a - b);
   }
 
+  // Made anew only where other columns are shown, so that a button keeps the focus.
+  let heads = "";
   function head(shown) {
-    const cells = shown.map((one) => {
-      const sorted = state.sort.replace(/^-/, "") === one.key;
-      const button = element("button", { type: "button", title: one.hint, "data-sort": one.key }, one.title);
-      const now = sorted ? (state.sort.startsWith("-") ? "descending" : "ascending") : null;
-      return element("th", { scope: "col", class: one.num ? "num" : null, "aria-sort": now }, button);
-    });
-    byId("head").replaceChildren(element("th", { scope: "col" }, element("span", { class: "visually-hidden" }, "Compare")), ...cells);
+    const keys = shown.map((one) => one.key).join(",");
+    if (keys !== heads) {
+      heads = keys;
+      const cells = shown.map((one) => element("th", { scope: "col", class: one.num ? "num" : null }, element("button", { type: "button", title: one.hint, "data-sort": one.key }, one.title)));
+      byId("head").replaceChildren(element("th", { scope: "col" }, element("span", { class: "visually-hidden" }, "Compare")), ...cells);
+    }
+    const sorted = state.sort.replace(/^-/, "");
+    for (const button of byId("head").querySelectorAll("button")) {
+      if (button.dataset.sort !== sorted) button.parentElement.removeAttribute("aria-sort");
+      else button.parentElement.setAttribute("aria-sort", state.sort.startsWith("-") ? "descending" : "ascending");
+    }
   }
 
   function row(at, shown, chosen) {
@@ -183,7 +189,6 @@
     const start = column.up ? key : `-${key}`;
     const turned = start.startsWith("-") ? key : `-${key}`;
     change({ sort: state.sort === start ? turned : start });
-    document.querySelector(`[data-sort="${key}"]`).focus();
   }
 
   function columnBoxes() {
@@ -214,7 +219,7 @@
     writeState(Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key])));
     compareLink();
   });
-  byId("more").addEventListener("click", () => change({ n: String((Number(state.n) || STEP) + STEP * 5) }));
+  byId("more").addEventListener("click", () => change({ n: String((Number(state.n) || STEP) + 4 * STEP) }));
   addEventListener("hashchange", fromAddress);
   byId("table").hidden = total === 0;
   byId("controls").hidden = total === 0;

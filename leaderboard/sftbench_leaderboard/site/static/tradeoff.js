@@ -14,7 +14,7 @@
     const key = `${state.domain}_retention`;
     return places.filter((at) => of.group(at) === state.g && taskOf(at) === state.task && KINDS[state.kind].includes(of.kind(at)) && of[key](at) !== null).map((at) => ({
       page: pages[at], kind: of.kind(at), method: of.method(at), size: of.size(at),
-      name: of.model(at) + (of.kind(at) === "tuned" ? "" : ` ${of.variant(at).replace("tuned+restore(", "restored (")}`),
+      name: of.model(at) + (of.label(at) === null ? "" : `, ${of.label(at)}`),
       gain: 100 * of.gain(at), error: of.stderr(at) === null ? null : 100 * of.stderr(at),
       retention: 100 * of[key](at), low: of[`${key}_low`](at), high: of[`${key}_high`](at),
     }));
@@ -38,7 +38,7 @@
       const fill = (one) => (one.kind === "tuned" ? INK : one.kind === "restored" ? GAINED : SOFT);
       const lows = few ? bounded.map((one) => 100 * one.low) : [];
       const least = Math.max(0, 10 * Math.floor(Math.min(...points.map((one) => one.retention), ...lows) / 10));
-      chart.replaceChildren(Plot.plot({
+      put(chart, Plot.plot({
         ...frame(chart), height: 420, marginLeft: 36, marginRight: 24, marginTop: 26, marginBottom: 44,
         x: { nice: true, inset: 12 }, y: { domain: [least, 100] },
         marks: [
@@ -53,13 +53,18 @@
             Plot.ruleX(bounded, { x: "gain", y1: (one) => 100 * one.low, y2: (one) => 100 * one.high, stroke: fill, strokeOpacity: 0.4, strokeWidth: 1.5 }),
             Plot.ruleY(erring, { y: "retention", x1: (one) => one.gain - 2 * one.error, x2: (one) => one.gain + 2 * one.error, stroke: fill, strokeOpacity: 0.25, strokeWidth: 1.5 }),
           ] : []),
-          Plot.dot(points, { x: "gain", y: "retention", r: 5, fill, stroke: PAPER, href: (one) => `models/${one.page}` }),
+          Plot.dot(points, { x: "gain", y: "retention", r: 5, fill, stroke: PAPER }),
           Plot.text(front.slice(0, 8), { x: "gain", y: "retention", text: (one) => cut(one.name.split("/").at(-1), 28), dy: -12, fill: INK, stroke: PAPER, strokeWidth: 4 }),
           Plot.tip(points, Plot.pointer({ x: "gain", y: "retention", ...tip, title: (one) => `${one.name}\ngain ${one.gain.toFixed(1)} points\nretention ${tenth(one.retention)}${one.low === null ? "" : ` [${percentOf(one.low, 0)}, ${percentOf(one.high, 0)}]`}` })),
         ],
       }));
     };
     new ResizeObserver(draw).observe(chart);
+    // The point that the pointer is near opens its model; the table below has links.
+    chart.addEventListener("click", () => {
+      const near = chart.querySelector("svg").value;
+      if (near) location.href = `models/${near.page}`;
+    });
     return element("figure", { class: "tall" }, chart);
   }
 
