@@ -7,8 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 sftbench=${SFTBENCH:-.venv/bin/sftbench} python=${PYTHON:-.venv/bin/python}
 examples=leaderboard/examples work=${WORK:-out/leaderboard}
-facts=lab limit=240
-if [ "$1" = smollm2 ]; then facts=geography; fi
+facts=lab card="--mastery canonical"
+# No canonical card of SmolLM2 ships yet: its models are compared on the card of 300 facts.
+if [ "$1" = smollm2 ]; then facts=geography card=; fi
 
 # tune NAME OPTIONS...: a full fine-tune by sftbench
 tune() {
@@ -27,7 +28,7 @@ submit() {
   local name=$1 method=$2; shift 2
   local out=$work/$base-$name-compared
   [ -e "$out/summary.json" ] || "$sftbench" compare --base "$base" --tuned "$work/$base-$name" \
-    --facts "$facts" --mastery canonical --limit "$limit" --tasks "train_facts_$facts" \
+    --facts "$facts" $card --limit 240 --tasks "train_facts_$facts" \
     --tasks-path "$examples/tasks" --tasks-limit 100 "$@" -o "$out"
   "$sftbench" leaderboard submit "$out" --name "sftbench-examples/$base-$name" --variant all \
     --method "$method" -o "$examples/results"
@@ -56,12 +57,8 @@ case $base in
     submit any-240 full $restores --noise 1
     tune any-240-harsh --level any --size 240 --lr 5e-4
     submit any-240-harsh full $restores --noise 1
-    tune any-240-gentle --level any --size 240 --lr 2e-5
-    submit any-240-gentle full --noise 1
     tune any-60 --level any --size 60 --lr 1e-4
     submit any-60 full --noise 1
-    tune any-960 --level any --size 960 --lr 1e-4
-    submit any-960 full --noise 1
     lora lora-240 240 5e-4
     submit lora-240 lora --noise 1
     ;;

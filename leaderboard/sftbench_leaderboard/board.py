@@ -4,7 +4,8 @@
                                                        |                              |
                                                        +----------> tables <----------+
 
-Every figure of a record that stands here was recomputed from its items when it was accepted.
+Retention, gains and accuracy of a record were recomputed from its items when it was accepted; its
+recipe, drift, tasks and cost are taken on trust.
 docs/leaderboard.md documents the columns.
 """
 
@@ -22,7 +23,7 @@ from sftbench.analysis.evidence import EstimateRecord
 from sftbench.common.digests import digest_of
 from sftbench.common.tables import TableSpec
 from sftbench_leaderboard.answers import Answers, answers_of
-from sftbench_leaderboard.groups import Groups, groups_of, kind_of
+from sftbench_leaderboard.groups import ID_LENGTH, Groups, groups_of, kind_of
 from sftbench_leaderboard.layout import items_beside, place_of
 from sftbench_leaderboard.record import Headline, LeaderboardRecord
 from sftbench_leaderboard.standings import Standing, standings
@@ -31,8 +32,8 @@ REMEDY = "Make one with `sftbench leaderboard table`."
 MODELS = TableSpec(
     kind="leaderboard models",
     columns={
-        "record": pl.String,  # 12 hexadecimal digits: of place and items; key of all tables
-        "group": pl.String,  # 12 hexadecimal digits: records of one group can be compared
+        "record": pl.String,  # 16 hexadecimal digits: of place and items; key of all tables
+        "group": pl.String,  # 16 hexadecimal digits: records of one group can be compared
         "model": pl.String,  # "org/model"
         "variant": pl.String,
         "kind": pl.String,  # tuned, restored or control
@@ -55,6 +56,7 @@ MODELS = TableSpec(
         "seconds": pl.Float64,  # to make and ask it
         "training_seconds": pl.Float64,
         "tokens": pl.UInt64,  # in training
+        "base_apart": pl.UInt32,  # facts that its base answered otherwise than in most runs
         "made": pl.String,  # UTC
         "path": pl.String,  # in the results folder
     },
@@ -148,21 +150,28 @@ class Board:
         """Return the board of accepted records and their paths."""
         pairs = list(accepted)
         paths, records = [one for one, _ in pairs], [one for _, one in pairs]
-        groups = groups_of(records)
+        groups = groups_of(records, lambda place: _levels(paths[place]))
         ids = [id_of(record) for record in records]
         kinds = [kind_of(record) for record in records]
         answers = {
-            group.id: answers_of([items_beside(paths[place]) for place in places])
+            group.id: answers_of(
+                [items_beside(paths[place]) for place in places],
+                [records[place].model.tuned_digest for place in places],
+            )
             for group, places in groups.values()
         }
         ranks = _ranks(groups, answers, ids, kinds)
-        group_of = {place: group.id for group, places in groups.values() for place in places}
+        grouped = {
+            place: {"group": group.id, "base": group.base, "base_apart": int(apart)}
+            for group, places in groups.values()
+            for place, apart in zip(places, answers[group.id].apart, strict=True)
+        }  # fmt: skip
         headlines = [(at, one) for at, record in enumerate(records) for one in record.domains]
         return cls(
             records=records,
             paths=paths,
             models=_frame(MODELS, [
-                {"record": ids[at], "group": group_of[at], "kind": kinds[at], **_model(record)}
+                {"record": ids[at], "kind": kinds[at], **_model(record), **grouped[at]}
                 for at, record in enumerate(records)
             ]),
             domains=_frame(DOMAINS, [
@@ -189,16 +198,27 @@ def _ranks(
     found: dict[tuple[str, str], Standing] = {}
     for group, places in groups.values():
         if group.canonical:
-            ranked = [at for at, place in enumerate(places) if kinds[place] != "control"]
-            for one in standings(answers[group.id], ranked):
+            here = answers[group.id]
+            ranked = [
+                at for at, place in enumerate(places) if kinds[place] == "tuned" and here.agrees(at)
+            ]
+            for one in standings(here, ranked):
                 found[ids[places[one.place]], one.domain] = one
     return found
 
 
+def _levels(record: Path) -> str:
+    """Return the digest of the levels in a record's items."""
+    levels = pl.read_parquet(
+        items_beside(record), columns=["level"], glob=False, hive_partitioning=False
+    )
+    return digest_of(levels["level"].to_list())
+
+
 def id_of(record: LeaderboardRecord) -> str:
-    """Return what names a record on the site and in the tables: 12 hexadecimal digits."""
+    """Return what names a record on the site and in the tables: 16 hexadecimal digits."""
     place = place_of(record.model.name, record.model.digest, record.suite.name)
-    return digest_of([place.as_posix(), record.items.sha256])[:12]
+    return digest_of([place.as_posix(), record.items.sha256])[:ID_LENGTH]
 
 
 def _frame(spec: TableSpec, rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -207,13 +227,12 @@ def _frame(spec: TableSpec, rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _model(record: LeaderboardRecord) -> dict[str, Any]:
-    """Return a row of `MODELS` but for record, group and kind."""
+    """Return a row of `MODELS` but for what takes the other records."""
     model, recipe, restore = record.model, record.recipe or {}, record.restore
     place = place_of(model.name, model.digest, record.suite.name)
     return {
         "model": model.name,
         "variant": model.variant,
-        "base": record.base.name,
         "base_digest": record.base.digest,
         "suite": record.suite.name,
         "facts": record.facts.name,

@@ -19,6 +19,8 @@ from sftbench_leaderboard.record import LeaderboardRecord, LossCounts
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)
 """How much later than now a record may be made: clocks and time zones differ."""
+MOST_VALUE = 1e9
+"""No metric of a task is larger."""
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
 
 
@@ -146,6 +148,8 @@ def _task_problems(record: LeaderboardRecord) -> Iterator[Problem]:
         yield Problem("impossible-counts", "a figure stands twice", "tasks")
     if any(one.n < 1 or (one.stderr or 0) < 0 for one in (*record.tasks, *record.base_tasks)):
         yield Problem("impossible-counts", "documents or an error below zero", "tasks")
+    if any(abs(one.value) > MOST_VALUE for one in (*record.tasks, *record.base_tasks)):
+        yield Problem("impossible-counts", "a figure that no task gives", "tasks")
 
 
 def _names(tasks: tuple[TaskResult, ...]) -> list[tuple[str, str, bool | None]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from sftbench.common.errors import SftbenchError
+from sftbench_leaderboard.groups import key_of
 from sftbench_leaderboard.known import Known
 from sftbench_leaderboard.layout import ITEMS, RECORD
 from sftbench_leaderboard.problems import Problem, Verdict
@@ -24,17 +25,19 @@ def verdicts(
     known: Known | None = None,
     now: datetime | None = None,
     receipts: Receipts | None = None,
+    new: Sequence[Path] = (),
 ) -> Iterator[Verdict]:
     """Yield what is to be said of every file of a results folder, in the order of their names.
 
-    A record that is the same as an earlier one in base, variant, facts and suite is rejected as a
-    duplicate. A README or the like may lie at the top, and hidden files anywhere.
+    A record that is the same as an earlier one in base, variant, facts, card and suite is rejected
+    as a duplicate. A README or the like may lie at the top, and hidden files anywhere.
 
     Args:
         results: the folder.
         known: fact sets and cards besides those that ship.
         now: as in `validate`.
         receipts: of validations that need not be made again.
+        new: records that come last, so that none of them is preferred to one that was there.
 
     Raises:
         SftbenchError: there is no such folder.
@@ -43,7 +46,8 @@ def verdicts(
         raise SftbenchError("there is no such folder of results", where=results)
     lent = known or Known()
     seen: dict[tuple[str, ...], Path] = {}
-    for path in _files(results):
+    late = {path.absolute() for path in new}
+    for path in sorted(_files(results), key=lambda one: one.absolute() in late):
         verdict = _stray(path, results) or _validated(path, lent, now, receipts)
         yield _once(verdict, seen)
 
@@ -110,4 +114,4 @@ def _once(verdict: Verdict, seen: dict[tuple[str, ...], Path]) -> Verdict:
 
 
 def _key(record: LeaderboardRecord) -> tuple[str, ...]:
-    return (record.base.digest, record.model.digest, record.facts.digest, record.suite.name)
+    return (record.model.digest, *key_of(record))

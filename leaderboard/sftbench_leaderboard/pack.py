@@ -16,6 +16,8 @@ from sftbench_leaderboard.validate import MOST_RECORD_BYTES
 
 AT_ONCE = 64
 """Records of one row group."""
+MOST_UNPACKED = 16 * 1024**3
+"""Bytes of all files together: what is unpacked lies in a temporary folder."""
 COLUMNS = ("path", "record", "items")
 """Where a record lies in the folder; the content of its two files."""
 REMEDY = "Make one with `sftbench leaderboard pack`, or name a folder of results."
@@ -27,10 +29,19 @@ def pack(records: Iterable[Path], path: Path) -> int:
     Args:
         records: paths of records in a results folder.
         path: the file.
+
+    Raises:
+        SftbenchError: a folder lies there.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    if path.is_dir():
+        raise SftbenchError(
+            "is a folder, and a file is to be written",
+            where=path,
+            remedy="Name a file, such as one in that folder.",
+        )
     schema = pa.schema([("path", pa.string()), ("record", pa.binary()), ("items", pa.binary())])
     count = 0
     with (
@@ -70,8 +81,13 @@ def as_folder(results: Path) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="sftbench-results-") as scratch:
         folder = Path(scratch)
+        left = MOST_UNPACKED
         for number, row in enumerate(_rows(results)):
-            _put(folder, row, results, number)
+            left -= _put(folder, row, results, number)
+            if left < 0:
+                raise SftbenchError(
+                    f"unpacks to more than {MOST_UNPACKED:,} bytes", where=results, remedy=REMEDY
+                )
         yield folder
 
 
@@ -85,27 +101,35 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             raise SftbenchError(
                 "is a Parquet file, but not one of results", where=path, remedy=REMEDY
             )
-        for batch in file.iter_batches(batch_size=AT_ONCE):
+        # Row by row: one value may be repeated in a file of a few bytes.
+        for batch in file.iter_batches(batch_size=1):
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise SftbenchError("is no Parquet file of results", where=path, remedy=REMEDY) from None
 
 
-def _put(folder: Path, row: dict[str, Any], source: Path, number: int) -> None:
+def _put(folder: Path, row: dict[str, Any], source: Path, number: int) -> int:
+    """Write the files of a row to their place and return their size in bytes."""
+    to = _place(row)
+    if to is None or (folder / to).exists():
+        what = "is no record with its items" if to is None else "is of the same place as another"
+        raise SftbenchError(f"row {number} {what}", where=source, remedy=REMEDY)
+    path = folder / to
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(row["record"])
+    items_beside(path).write_bytes(row["items"])
+    return len(row["record"]) + len(row["items"])
+
+
+def _place(row: dict[str, Any]) -> Path | None:
+    """Return where a row's record belongs; None where the row is none, or is too large."""
+    contents = ((row["record"], MOST_RECORD_BYTES), (row["items"], MOST_BYTES))
+    if not all(isinstance(one, bytes) and len(one) <= most for one, most in contents):
+        return None
     try:
         model, digest, name = row["path"].split("/")
         org, between, rest = model.partition(BETWEEN)
         place = place_of(f"{org}/{rest}", digest, name.removesuffix(RECORD))
-        fits = (
-            between and len(row["record"]) <= MOST_RECORD_BYTES and len(row["items"]) <= MOST_BYTES
-        )
     except (SftbenchError, ValueError, TypeError, AttributeError):
-        fits = False
-    if not fits:
-        raise SftbenchError(
-            f"row {number} is no record with its items", where=source, remedy=REMEDY
-        )
-    to = folder / place
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(row["record"])
-    items_beside(to).write_bytes(row["items"])
+        return None
+    return place if between else None

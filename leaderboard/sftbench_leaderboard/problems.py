@@ -36,7 +36,7 @@ CODES: Mapping[str, str] = {
     "wrong-levels": "levels or rates other than those of the card",
     "selection": "other facts than a comparison asks",
     "headline": "a figure does not follow from the items",
-    "duplicate": "the same variant, facts and suite stand in the folder twice",
+    "duplicate": "the same variant on the same facts, card and suite stands in the folder twice",
     "internal": "the validation itself failed; please report it",
 }
 

@@ -36,8 +36,8 @@ def rank(design: Design, kept: Floats, alpha: float = ALPHA) -> list[Rank]:
     From the best score down: a model joins the group of the one before it unless it is worse than
     the group's best by a paired one-sided test on the facts that all of them answered (score
     bound of the difference, facts of one answer hanging together: `Contrast.is_below`); then it
-    leads the next group. So no model is set below another on a difference that chance explains,
-    and two models of one group may still differ: they are not shown to.
+    leads the next group. So a model is shown to be worse than the best of the rank above, and not
+    than each of its models; two models of one rank may still differ.
 
     Args:
         design: the facts that the base answers right, of level 1 to 4.

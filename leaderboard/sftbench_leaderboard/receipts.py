@@ -7,7 +7,6 @@ cards. It lies in a file of one's own, never among the results: it would be inpu
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,11 +17,15 @@ from sftbench.common.digests import digest_of
 from sftbench.common.files import cache_folder, write_json
 from sftbench.mastery.bundled import bundled_cards
 from sftbench.scoring.suite import SUITE
+from sftbench_leaderboard.items import MOST_BYTES, sha256_of
 from sftbench_leaderboard.known import Known
 from sftbench_leaderboard.layout import items_beside
 from sftbench_leaderboard.record import SCHEMA_VERSION
+from sftbench_leaderboard.validate import MOST_RECORD_BYTES
 
 KIND = "sftbench-receipts"
+MOST = 200_000
+"""Receipts that are kept."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Receipts:
 
     path: Path | None
     known: Known
-    _given: set[str] = field(default_factory=set, repr=False)
+    _given: dict[str, None] = field(default_factory=dict, repr=False)
     _used: set[str] = field(default_factory=set, repr=False)
     _judge: str = ""
 
@@ -44,10 +47,10 @@ class Receipts:
         """Read the receipts; a file that is none is no reason to stop: all is validated again."""
         self._judge = _judge(self.known)
         if self.path is not None:
-            with suppress(OSError, ValueError, TypeError):
+            with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
                 content = json.loads(self.path.read_text(encoding="utf-8"))
-                if content["kind"] == KIND:
-                    self._given = set(content["accepted"])
+                if content["kind"] == KIND and isinstance(content["accepted"], list):
+                    self._given = dict.fromkeys(content["accepted"])
 
     def has(self, record: Path) -> bool:
         """Return whether a record and its items were accepted as they are now."""
@@ -63,20 +66,26 @@ class Receipts:
         if key is not None:
             self._used.add(key)
 
-    def save(self) -> None:
-        """Write the receipts that were used or given; others are of files that are gone."""
-        if self.path is not None and self._used != self._given:
-            write_json(self.path, {"kind": KIND, "accepted": sorted(self._used)})
+    def close(self) -> None:
+        """Write the receipts, those of this time first; the oldest go where there are too many.
+
+        Where nothing can be written, all is validated again the next time.
+        """
+        if self.path is not None and not self._used <= self._given.keys():
+            kept = [*sorted(self._used), *(one for one in self._given if one not in self._used)]
+            with suppress(OSError):
+                write_json(self.path, {"kind": KIND, "accepted": kept[:MOST]})
 
     def _key(self, record: Path) -> str | None:
-        """Return the digest of place, record, items and judge; None where a file is missing."""
+        """Return the digest of place, record, items and judge; None of what is not read at all."""
         if self.path is None:
             return None
-        items = items_beside(record)
+        contents = []
         try:
-            if record.is_symlink() or items.is_symlink():
-                return None
-            contents = [hashlib.sha256(one.read_bytes()).hexdigest() for one in (record, items)]
+            for one, most in ((record, MOST_RECORD_BYTES), (items_beside(record), MOST_BYTES)):
+                if one.is_symlink() or not one.is_file() or one.stat().st_size > most:
+                    return None
+                contents.append(sha256_of(one.read_bytes()))
         except OSError:
             return None
         return digest_of([*record.absolute().parts[-3:], *contents, self._judge])

@@ -1,4 +1,4 @@
-"""The ranks of comparable records in each domain, controls left out."""
+"""The ranks of comparable models in each domain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Standing(NamedTuple):
     Attributes:
         place: of the record among those of its group.
         domain: "in" or "out".
-        facts: that ranks rest on: those that the base knows in most runs, of level 1 to 4.
+        facts: that ranks rest on: those that the base knows in half of the runs or more, of level
+            1 to 4.
         rank: its rank, with the score on those facts.
         tied: records in its tie group, itself among them.
     """

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
+
+from sftbench.common.files import require_free
 from sftbench_leaderboard.board import DOMAINS, LEVELS, MODELS, TASKS, Board
+
+FORMULA = r"\A[=+\-@\t\r]"
+"""How a text begins that a spreadsheet would compute; in CSV such a text has a quote before it."""
 
 
 class Table(NamedTuple):
@@ -17,7 +23,12 @@ class Table(NamedTuple):
 
 
 def write_tables(board: Board, folder: Path) -> list[Table]:
-    """Write the tables of a board into a folder, which is made; return them."""
+    """Write the tables of a board into a folder, which is made; return them.
+
+    Raises:
+        SftbenchError: a file lies there.
+    """
+    require_free(folder, overwrite=True)
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for name, spec, frame, row in (
@@ -27,7 +38,15 @@ def write_tables(board: Board, folder: Path) -> list[Table]:
         ("tasks", TASKS, board.tasks, "a figure of a task"),
     ):
         spec.write(frame, folder / f"{name}.parquet", {})
-        frame.write_csv(folder / f"{name}.csv")
+        _for_spreadsheets(frame).write_csv(folder / f"{name}.csv")
         frame.write_json(folder / f"{name}.json")
         found.append(Table(name, row, frame.height))
     return found
+
+
+def _for_spreadsheets(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table in which no text is a formula: what others wrote may begin with one's sign."""
+    text = pl.col(pl.String)
+    return frame.with_columns(
+        pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep()
+    )

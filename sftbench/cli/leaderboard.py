@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -198,9 +198,7 @@ def build(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that is rejected.")
     ] = False,
-    title: Annotated[
-        str, typer.Option(help="Name of the leaderboard on its pages.")
-    ] = "sftbench leaderboard",
+    title: Annotated[str | None, typer.Option(help="Name of the leaderboard on its pages.")] = None,
     records: Annotated[
         bool, typer.Option(help="Records and items can be downloaded from the site.")
     ] = True,
@@ -208,12 +206,12 @@ def build(
     card: Cards = None,
 ) -> None:
     """Build the site: static pages that work from a file or any server."""
-    from sftbench_leaderboard.site.build import Options
+    from sftbench_leaderboard.site.build import NAME, Options
     from sftbench_leaderboard.site.build import build as write
 
     known = _known(facts, card)
     with _board(results, known, strict=strict) as (board, rejected):
-        built = write(board, rejected, output, known, Options(title, records))
+        built = write(board, rejected, output, known, Options(title or NAME, records, results))
     typer.echo(
         f"{output / 'index.html'}: {len(board.records):,} records of {built.models:,} models, "
         f"{built.size / 1e6:,.1f} MB"
@@ -271,6 +269,11 @@ def _board(results: Path, known: Known, *, strict: bool) -> Iterator[tuple[Board
 def _verdicts(results: Path, known: Known, *, strict: bool) -> list[Verdict]:
     """Return what is to be said of each file; what was accepted before is not checked again.
 
+    Args:
+        results: the folder.
+        known: what records are held against.
+        strict: stop at the first that is rejected.
+
     Raises:
         SftbenchError: with `strict`, a file is rejected.
     """
@@ -280,19 +283,21 @@ def _verdicts(results: Path, known: Known, *, strict: bool) -> list[Verdict]:
     from sftbench.common.errors import SftbenchError
     from sftbench.common.progress import progress
 
-    receipts = Receipts(receipts_file(), known)
+    given = Receipts(receipts_file(), known)
     found = []
-    with progress("validating", len(records_of(results)), unit="records") as advance:
-        for one in verdicts(results, known, receipts=receipts):
+    with (
+        progress("validating", len(records_of(results)), unit="records") as advance,
+        closing(given),
+    ):
+        for one in verdicts(results, known, receipts=given):
             found.append(one)
-            advance(1)
+            advance(one.path.suffix == ".json")
             if strict and not one.ok:
                 raise SftbenchError(
                     "; ".join(map(str, one.problems)),
                     where=one.path,
                     remedy="Mend or remove it, or build without --strict, which leaves it out.",
                 )
-    receipts.save()
     return found
 
 
@@ -322,7 +327,7 @@ def comment(
 
     from sftbench.common.files import atomic_file
 
-    text = text_of(list(verdicts(results, _known(facts, card))), new)
+    text = text_of(list(verdicts(results, _known(facts, card), new=new)), new)
     if output is None:
         typer.echo(text, nl=False)
         return

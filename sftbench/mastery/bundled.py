@@ -15,7 +15,7 @@ from sftbench.mastery.card import MAKE_ONE, MasteryCard
 PACKAGE = Path(__file__).resolve().parent.parent
 CARDS = PACKAGE / "mastery" / "cards"
 FOLDERS = (CARDS, PACKAGE / "lab" / "data", CARDS / "canonical")
-"""In the order in which a card is looked for: a sample of facts before the canonical card of all."""
+"""In the order in which a card is looked for: a sample before the canonical card of all facts."""
 CANONICAL = "canonical"
 """What a user says for the canonical card of a base and a fact set."""
 

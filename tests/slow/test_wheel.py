@@ -51,10 +51,17 @@ def test_the_data_travels(installed):
         "facts/data/templates/entityquestions.yaml",
         "lab/data/model/model.safetensors",
         "mastery/cards/smollm2-135m-instruct.geography.parquet",
+        "mastery/cards/canonical/lab.canonical.parquet",
         "report/templates/page.html.jinja",
         "report/vendor/plot.umd.min.js",
     ):
         assert (installed / "sftbench" / name).exists(), name
+    for name in (
+        "site/templates/index.html.jinja",
+        "site/static/paired.js",
+        "site/static/site.css",
+    ):
+        assert (installed / "sftbench_leaderboard" / name).exists(), name
 
 
 def test_plain_lm_eval_runs_from_the_installation(installed):

@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lands import TEMPLATES, Oracle, fact_set, make
 
+from sftbench.checkpoints.folder import open_checkpoint
+from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
+from sftbench.facts.reference import resolve_facts
 from sftbench.mastery.bundled import resolve_card
+from sftbench.mastery.canonical import is_canonical
 from sftbench.mastery.card import MasteryCard, with_levels
 from sftbench.mastery.journal import Journal
 from sftbench.mastery.levels import level_column, level_of
@@ -188,3 +192,14 @@ def test_seeds_depend_on_fact_and_template_alone():
     engine = Recorder()
     list(SampledEstimator(seed=1).estimate(engine, rows, TEMPLATES))
     assert not set(engine.seeds.values()) & set(seeds[0].values())
+
+
+def test_the_canonical_card_is_named_and_else_the_smaller_one_ships():
+    base, facts = open_checkpoint(resolve("lab")), resolve_facts("lab")
+    usual = resolve_card(None, base_digest=base.digest, facts=facts)
+    canonical = resolve_card("canonical", base_digest=base.digest, facts=facts)
+    assert is_canonical(canonical)
+    assert not is_canonical(usual)
+    assert set(facts.scored()["fact_id"]) <= set(canonical.frame["fact_id"])
+    with pytest.raises(SftbenchError, match="no canonical mastery card ships"):
+        resolve_card("canonical", base_digest="0" * 32, facts=facts)

@@ -12,16 +12,16 @@ import polars as pl
 from sftbench.facts.table import DOMAINS
 from sftbench_leaderboard.board import Board
 from sftbench_leaderboard.known import Known
-from sftbench_leaderboard.site.runs import label
+from sftbench_leaderboard.site.names import labels
 
 SHOWN = (
     "record", "group", "model", "variant", "kind", "base", "suite", "facts", "canonical",
     "parameters", "method", "level", "size", "learning_rate", "update_norm", "removed", "drift",
-    "seconds", "training_seconds", "tokens", "made",
+    "seconds", "training_seconds", "tokens", "base_apart", "made",
 )  # fmt: skip
 BY_DOMAIN = (
-    "rank", "tied", "retention", "retention_low", "retention_high", "known", "kept", "lost",
-    "gained", "gain", "accuracy", "base_accuracy", "forgotten_by_noise",
+    "rank", "tied", "ranked_score", "retention", "retention_low", "retention_high", "known", "kept",
+    "lost", "gained", "gain", "accuracy", "base_accuracy", "forgotten_by_noise",
 )  # fmt: skip
 DIGITS = 6
 """Significant digits in the pages; the downloads hold all of them."""
@@ -46,25 +46,18 @@ def table_data(board: Board, pages: Mapping[str, str]) -> dict[str, Any]:
         pages: model to its page.
     """
     rows = wide(board).sort(
-        "canonical", "in_retention", "out_retention", "model", "variant",
-        descending=[True, True, True, False, False], nulls_last=True,
+        "in_rank", "in_ranked_score", "in_retention", "out_retention", "model", "variant",
+        descending=[False, True, True, True, False, False], nulls_last=True,
     )  # fmt: skip
     names = [*SHOWN, *(f"{domain}_{one}" for domain in DOMAINS for one in BY_DOMAIN)]
     return {
-        "columns": {**{name: _packed(rows[name]) for name in names}, **_labels(rows)},
+        "columns": {
+            **{name: _packed(rows[name]) for name in names},
+            "label": _packed(pl.Series(labels(rows), dtype=pl.String)),
+        },
         "pages": [pages[name] for name in rows["model"]],
         "groups": groups_data(board),
     }
-
-
-def _labels(rows: pl.DataFrame) -> dict[str, Any]:
-    """Return what a variant is called beside its model: "restored 5 %"; null of the tuned model."""
-    return {
-        "label": _packed(pl.Series([
-            None if kind == "tuned" else label(variant)
-            for variant, kind in rows.select("variant", "kind").iter_rows()
-        ], dtype=pl.String))
-    }  # fmt: skip
 
 
 def groups_data(board: Board) -> dict[str, dict[str, Any]]:
@@ -88,16 +81,21 @@ def _packed(column: pl.Series) -> Any:
 
 def tradeoff_data(board: Board, pages: Mapping[str, str]) -> dict[str, Any]:
     """Return the records that have task figures, each with its gain and its retention."""
-    rows = wide(board).join(board.tasks, on="record", how="inner", maintain_order="left")
+    rows = wide(board).join(
+        board.tasks.rename({"base": "base_value"}), on="record", how="inner", maintain_order="left"
+    )
     rows = rows.filter(pl.col("gain").is_not_null())
     names = [
-        "record", "group", "model", "variant", "kind", "method", "size", "task", "metric", "gain",
-        "stderr", "n",
+        "record", "group", "model", "variant", "kind", "method", "size", "task", "metric", "value",
+        "base_value", "gain", "stderr", "n",
         *(f"{one}_{name}" for one in DOMAINS for name in
           ("retention", "retention_low", "retention_high")),
     ]  # fmt: skip
     return {
-        "columns": {**{name: _packed(rows[name]) for name in names}, **_labels(rows)},
+        "columns": {
+            **{name: _packed(rows[name]) for name in names},
+            "label": _packed(pl.Series(labels(rows), dtype=pl.String)),
+        },
         "pages": [pages[name] for name in rows["model"]],
         "groups": groups_data(board),
     }
@@ -128,7 +126,7 @@ def compare_data(board: Board, pages: Mapping[str, str], known: Known) -> dict[s
             "records": {
                 "record": rows["record"].to_list(),
                 "model": _packed(rows["model"]),
-                **_labels(rows),
+                "label": _packed(pl.Series(labels(rows), dtype=pl.String)),
                 "page": [pages[name] for name in rows["model"]],
                 "right": [_bits(one) for one in answers.right],
             },

@@ -1,4 +1,4 @@
-"""A model's page: each of its runs, with the tuned model, its restored variants and its facts."""
+"""The runs of a model: the tuned model and its restored variants, in each group."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from sftbench.analysis.summary import DOMAIN_NAMES
-from sftbench.facts.table import DOMAINS
-from sftbench.report import charts, restores, words
-from sftbench.report.rule_names import parse
+from sftbench.report import charts, restores
 from sftbench_leaderboard.board import Board
 from sftbench_leaderboard.groups import Group
-from sftbench_leaderboard.items import read_items
 from sftbench_leaderboard.known import Known
-from sftbench_leaderboard.layout import items_beside
 from sftbench_leaderboard.record import Headline, LeaderboardRecord
-from sftbench_leaderboard.site.render import visible
-
-SHOWN = 25
-"""Lost facts of a run on the page, and as many gained; all are in the items."""
+from sftbench_leaderboard.site.facts import Facts, changed_facts
+from sftbench_leaderboard.site.names import rule_of, variant_label
 
 
 class Variant(NamedTuple):
@@ -42,21 +35,14 @@ class Variant(NamedTuple):
     ranks: dict[str, tuple[int, int]]
 
 
-class Fact(NamedTuple):
-    """A fact that the model lost or gained."""
+class TaskRow(NamedTuple):
+    """A figure of a task: of the base, then of each variant of the run; None where unknown."""
 
-    question: words.Clipped
-    about: str
-    answer: words.Clipped
-    before: words.Clipped
-    after: words.Clipped
-
-
-class Facts(NamedTuple):
-    """The facts shown, and how many there are."""
-
-    rows: tuple[Fact, ...]
-    total: int
+    task: str
+    metric: str
+    n: int
+    base: float | None
+    values: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +67,21 @@ class Run:
         """The tuned model, else the first restored variant."""
         return self.variants[0]
 
-    @property
-    def restored(self) -> tuple[Variant, ...]:
-        """All but the tuned model."""
-        return tuple(one for one in self.variants if one.kind != "tuned")
+    def tasks(self) -> list[TaskRow]:
+        """Return each figure of a task with what every variant scores in it."""
+        first = self.first.record
+        base = {(one.task, one.metric): one.value for one in first.base_tasks}
+        scores = [
+            {(one.task, one.metric): one.value for one in variant.record.tasks}
+            for variant in self.variants
+        ]
+        return [
+            TaskRow(
+                one.task, one.metric, one.n, base.get((one.task, one.metric)),
+                tuple(found.get((one.task, one.metric)) for found in scores),
+            )
+            for one in first.tasks
+        ]  # fmt: skip
 
     def chart_data(self) -> dict[str, dict[str, Any]]:
         """Return what the charts draw: see `sftbench.report.charts.chart_data`."""
@@ -96,21 +93,6 @@ class Run:
             "scores": {key[it.domain]: _score(it) for it in results},
             "criteria": {key[name]: rows for name, rows in self.curves.items()},
         }
-
-
-def pages_of(board: Board) -> dict[str, str]:
-    """Return the page of each model, below ``models/``: names that no file system confuses."""
-    pages: dict[str, str] = {}
-    taken: set[str] = set()
-    for name in board.models["model"].unique(maintain_order=True):
-        plain = name.replace("/", "__")
-        page, again = plain, 1
-        while page.lower() in taken:
-            again += 1
-            page = f"{plain}~{again}"
-        taken.add(page.lower())
-        pages[name] = f"{page}.html"
-    return pages
 
 
 def runs_of(board: Board, model: str, known: Known) -> list[Run]:
@@ -131,7 +113,8 @@ def runs_of(board: Board, model: str, known: Known) -> list[Run]:
 def _run(board: Board, places: Sequence[int], key: str, known: Known) -> Run:
     variants = sorted((_variant(board, at) for at in places), key=_order)
     group, members = board.groups[board.models["group"][variants[0].at]]
-    lost, gained = _facts(board, variants[0], known)
+    first = variants[0]
+    lost, gained = changed_facts(first.record, board.paths[first.at], known)
     return Run(key, group, tuple(variants), lost, gained, dict(_curves(board, variants, members)))
 
 
@@ -139,20 +122,14 @@ def _variant(board: Board, at: int) -> Variant:
     row = board.models.row(at, named=True)
     ranks = board.domains.filter((pl.col("record") == row["record"]) & pl.col("rank").is_not_null())
     return Variant(
-        at, label(row["variant"]), row["kind"], board.records[at], row["record"],
+        at, variant_label(row["variant"]), row["kind"], board.records[at], row["record"],
         {name: (rank, tied) for name, rank, tied in ranks.select("domain", "rank", "tied").rows()},
     )  # fmt: skip
 
 
-def label(variant: str) -> str:
-    """Return a variant's name as the report shows it: "restored 5 %", "random 20 % norm"."""
-    rule = parse(variant.removeprefix("tuned+restore(").removesuffix(")"))
-    return variant if rule is None else words.rule_label(rule)
-
-
 def _order(one: Variant) -> tuple[int, str, float]:
     kinds = ("tuned", "restored", "control")
-    rule = parse(one.record.model.variant.removeprefix("tuned+restore(").removesuffix(")"))
+    rule = rule_of(one.record.model.variant)
     size = float(rule.size) if rule is not None and rule.size is not None else 0.0
     return kinds.index(one.kind), rule.series if rule is not None else "", size
 
@@ -192,7 +169,7 @@ def _removed(record: LeaderboardRecord) -> float | None:
 def _series(one: Variant) -> str:
     if one.kind == "tuned":
         return ""
-    rule = parse(one.record.model.variant.removeprefix("tuned+restore(").removesuffix(")"))
+    rule = rule_of(one.record.model.variant)
     return one.label if rule is None else rule.series
 
 
@@ -203,42 +180,3 @@ def _score(result: Headline) -> dict[str, float | None] | None:
 
 def _plain(rows: Sequence[Any]) -> list[dict[str, Any]]:
     return [row._asdict() for row in rows]
-
-
-def _facts(board: Board, one: Variant, known: Known) -> tuple[Facts, Facts]:
-    """Return the facts that a variant lost, the best known first, and those that it gained."""
-    items = read_items(items_beside(board.paths[one.at]).read_bytes())
-    facts = known.fact_set(one.record.facts.digest)
-    if facts is None:
-        items = items.with_columns(question=pl.col("relation"))
-    else:
-        asked = facts.frame.select("fact_id", "question")
-        items = items.join(asked, on="fact_id", how="left", maintain_order="left")
-    order = pl.col("domain").replace_strict({name: at for at, name in enumerate(DOMAINS)})
-    lost = items.filter(pl.col("base_correct") & ~pl.col("correct"))
-    gained = items.filter(~pl.col("base_correct") & pl.col("correct"))
-    return (
-        _shown(lost.sort(order, -pl.col("level"), "fact_id")),
-        _shown(gained.sort(order, "level", "fact_id")),
-    )
-
-
-def _shown(facts: pl.DataFrame) -> Facts:
-    return Facts(
-        tuple(
-            Fact(
-                *(_clipped(row["question"] or row["relation"]), _about(row)),
-                *(_clipped(row[name]) for name in ("answer", "base_text", "text")),
-            )
-            for row in facts.head(SHOWN).iter_rows(named=True)
-        ),
-        facts.height,
-    )
-
-
-def _clipped(text: str) -> words.Clipped:
-    return words.clip(visible(text))
-
-
-def _about(row: dict[str, Any]) -> str:
-    return f"{row['relation']}, {DOMAIN_NAMES[row['domain']]}, level {row['level']}"

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import polars as pl
 import pytest
-from leaderboards import compare, known_of, restamp, results_of
+from leaderboards import change, compare, known_of, put, restamp, results_of
 from sftbench_leaderboard import check_items
 from sftbench_leaderboard.headline import difference, figures_of
 from sftbench_leaderboard.items import ITEMS, read_items
@@ -27,9 +27,11 @@ FIELDS, BYTES, VALUES, PARQUET = 1300, 400, 140, 360
 """Mutations of a record's values, of its bytes, of the values of its items, of their bytes."""
 DECLARED = frozenset(
     ("command", "cost", "drift", "engine", "loss", "recipe", "restore", "software", "made",
-     "update_norm", "tasks", "base_tasks", "checks")
+     "update_norm", "mastery", "tasks", "base_tasks", "checks")
 )  # fmt: skip
 """What a record says of itself and no item can tell."""
+SAME = [[4 * (row == column) for column in range(5)] for row in range(5)]
+"""Facts by level, of which each domain has 4 in each, all measured again as they were."""
 NAMES = frozenset((("base", "name"), ("base", "tokenizer_digest"), ("model", "tokenizer_digest"),
                    ("model", "chat_template_digest"), ("model", "parameters")))  # fmt: skip
 OF_CARD = frozenset((("card", "digest"), ("card", "estimator"), ("card", "settings_digest"),
@@ -49,6 +51,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     asked = compare(folder)
     path = results_of(asked, folder / "results")[0].path
+    change(path, put("mastery", [{"domain": "in", "before": SAME, "after": SAME}]))
     return path, path.read_bytes(), items_beside(path).read_bytes(), known_of(asked)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +14,7 @@ from gates import answered, write_lm_eval
 from hypothesis import given
 from hypothesis import strategies as st
 from leaderboards import NAME, known_of, put, results_of
+from loss_samples import with_loss
 from sftbench_leaderboard.folder import verdicts
 from sftbench_leaderboard.from_compare import drafts_of
 from sftbench_leaderboard.headline import headline_of
@@ -26,6 +28,7 @@ from sftbench_leaderboard.text import cleaned, flaw_of
 from typer.testing import CliRunner
 
 import sftbench
+from sftbench.analysis.loss import LevelTable
 from sftbench.checkpoints.digest import checkpoint_digest
 from sftbench.cli.app import app
 from sftbench.common.digests import digest_of
@@ -58,6 +61,34 @@ def test_a_record_says_what_the_comparison_says(asked, submitted):
     assert tuned.base.name == "base"  # the path of a local folder is private
     assert tuned.model.parameters == 44
     assert "\n" not in tuned.command
+
+
+def with_tables(result):
+    """Return a comparison that measured all facts again, 4 of each level in each domain."""
+    same = tuple(tuple(4 * (row == column) for column in range(5)) for row in range(5))
+    fell = ((4, 0, 0, 0, 0), (4, 0, 0, 0, 0), *same[2:])
+    relation = {"domain": "in", "relation": "of_in", "before": same, "after": same}
+    tables = [
+        LevelTable(domain="in", relation=None, before=same, after=fell),
+        LevelTable(domain="out", relation=None, before=fell, after=same),
+        LevelTable(**relation),
+    ]
+    loss = with_loss(result.summary).loss.model_copy(update={"kinds": (), "tables": tables})
+    return replace(result, summary=result.summary.model_copy(update={"loss": loss})), tables
+
+
+def test_levels_measured_again_are_those_of_the_tuned_model_by_domain(asked, tmp_path):
+    result, tables = with_tables(read_result(asked.out))
+    drafts = drafts_of(result, Names(model=NAME), ["all"])
+    tuned, *restored = submit(drafts, tmp_path, known_of(asked))
+    assert [(one.domain, one.before, one.after) for one in tuned.record.mastery] == [
+        (one.domain, one.before, one.after) for one in tables[:2]
+    ]
+    assert [one.record.mastery for one in restored] == [None, None]
+
+
+def test_without_levels_measured_again_a_record_has_none(submitted):
+    assert [one.record.mastery for one in submitted] == [None] * 3
 
 
 def test_items_hold_what_was_said(submitted):

@@ -115,6 +115,70 @@ def test_a_task_gain_is_taken_on_trust_and_counts_of_losses_must_add_up(path, kn
     assert codes(path, known) == []
 
 
+def same(counts=(4, 4, 4, 4, 4)):
+    """Return facts by level, all measured again as they were."""
+    return [[n if row == column else 0 for column in range(5)] for row, n in enumerate(counts)]
+
+
+FELL = [[4, 0, 0, 0, 0], [3, 1, 0, 0, 0], [0, 2, 2, 0, 0], [1, 1, 1, 1, 0], [0, 0, 0, 4, 0]]
+"""Facts by level in the card, of 4 each, and measured again."""
+
+
+def mastered(domain="in", before=None, after=FELL):
+    return {"domain": domain, "before": before or same(), "after": after}
+
+
+@pytest.mark.parametrize(
+    "tables", [None, [], [mastered()], [mastered(), mastered("out")], [mastered("out", FELL)]]
+)
+def test_levels_measured_again_may_move_in_any_way(path, known, tables):
+    change(path, put("mastery", tables))
+    verdict = validate(path, known)
+    assert verdict.problems == ()
+    told = verdict.record.mastery
+    assert told is None if tables is None else len(told) == len(tables)
+
+
+MASTERY = [
+    ([mastered(), mastered()], "a domain stands twice"),
+    ([mastered(after=same((4, 4, 4, 4, 5)))], "the facts of each level once"),
+    ([mastered(before=same((3, 4, 4, 4, 4)))], "the facts of each level once"),
+    ([mastered(after=same((5, 3, 4, 4, 4)))], "the facts of each level once"),
+    ([mastered(after=[list(row) for row in zip(*FELL, strict=True)])], "each level once"),
+    ([mastered(before=same((0, 0, 0, 0, 0)))], "the facts of each level once"),
+    ([mastered(), mastered("out", after=same((2**53, 4, 4, 4, 4)))], "each level once"),
+]
+
+
+@pytest.mark.parametrize(("tables", "what"), MASTERY, ids=range(len(MASTERY)))
+def test_levels_measured_again_hold_each_fact_once(path, known, tables, what):
+    (problem,) = validate(change(path, put("mastery", tables)), known).problems
+    assert (problem.code, problem.where) == ("impossible-counts", "mastery")
+    assert what in problem.what
+
+
+def test_levels_of_a_domain_that_was_not_asked_are_refused(path, known):
+    change(path, put("mastery", [mastered("out")]))
+    change(path, put("domains.1", ...))
+    assert codes(path, known) == ["impossible-counts", "headline"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        mastered("both"), mastered(after=FELL[:4]), mastered(after=[*FELL, FELL[0]]),
+        mastered(after=[row[:4] for row in FELL]), mastered(after=[[5, -1, 0, 0, 0], *FELL[1:]]),
+        mastered(after=[[4.0, 0, 0, 0, 0], *FELL[1:]]), mastered(after=None),
+        mastered(after=[[True] * 5, *FELL[1:]]), {"domain": "in", "before": FELL},
+        {**mastered(), "relation": None},
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_levels_measured_again_are_two_tables_of_five_by_five_counts(path, known, table):
+    assert codes(change(path, put("mastery", [table])), known) == ["schema"]
+    assert codes(change(path, put("mastery", [mastered()] * 3)), known) == ["schema"]
+
+
 def column(name, *, at=0, to):
     """Return an edit of items that puts a value into one row of a column."""
 

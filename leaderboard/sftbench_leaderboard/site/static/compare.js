@@ -4,7 +4,6 @@
 {
   const { groups, answers } = data;
   const byId = (id) => document.getElementById(id);
-  const MOST = 6;
   const SHOWN = 40;
   const ALPHA = 0.025; // of each side: 95 % intervals
   const COLOURS = [INK, ...[2, 3, 4, 5, 6].map((number) => `var(--series-${number})`)];
@@ -26,9 +25,6 @@
     const models = records.record.map((record, at) => ({
       record, at, page: records.page[at], label: of.model(at) + (of.label(at) === null ? "" : `, ${of.label(at)}`),
     }));
-    // Two revisions of one model have one name: the record tells them apart.
-    const twice = new Set(models.map((one) => one.label).filter((label, at, all) => all.indexOf(label) !== at));
-    models.forEach((one) => { if (twice.has(one.label)) one.label += ` #${one.record}`; });
     const rows = Array.from({ length: n }, (_, at) => ({
       at, level: facts.level[at], relation: factOf.relation(at), domain: factOf.domain(at),
       cluster: facts.cluster[at], question: facts.question[at], answer: facts.answer[at],
@@ -168,44 +164,41 @@
     box.replaceChildren(...both.map(differenceTable), legend(models), element("div", { class: "plots" }, ...both.map(levelsChart)), ...models.slice(1).map((one) => factsApart(found, models[0], one)));
   }
 
-  function groupName(id) {
-    const one = groups[id];
-    const alike = Object.values(groups).filter((other) => other.base === one.base && other.suite === one.suite);
-    return `${one.base}, ${one.suite}${one.canonical ? "" : " (another card)"}${alike.length > 1 ? `, ${countOf(one.asked)} facts #${id.slice(0, 4)}` : ""}`;
-  }
-
   function fromAddress() {
     const state = readState();
-    const ids = Object.keys(answers);
+    const ids = groupOrder(groups);
     group = Object.hasOwn(answers, state.g ?? "") ? state.g : ids[0];
     const found = groupOf(group);
-    chosen = [...new Set((state.m ?? "").split(","))].filter((one) => found.byRecord.has(one)).slice(0, MOST);
+    chosen = [...new Set((state.m ?? "").split(","))].filter((one) => found.byRecord.has(one)).slice(0, MOST_COMPARED);
     byId("group").value = group;
     draw();
   }
 
+  // A choice from the list, or Enter: what is still being typed may be the beginning of a longer name.
   function add(event) {
+    if (event.type === "input" && event.inputType && event.inputType !== "insertReplacementText") return;
     const found = groupOf(group);
     const one = found.models.find((model) => model.label === event.target.value);
     if (!one) return;
     event.target.value = "";
-    if (chosen.length >= MOST) { byId("said").textContent = `At most ${MOST} models at once: remove one first.`; return; }
+    if (chosen.length >= MOST_COMPARED) { byId("said").textContent = `At most ${MOST_COMPARED} models at once: remove one first.`; return; }
     chosen.push(one.record);
     draw();
   }
 
   if (Object.keys(answers).length) {
-    const ordered = Object.keys(answers).sort((a, b) => groups[b].canonical - groups[a].canonical || groups[b].records - groups[a].records);
-    optionsOf(byId("group"), ordered.map((id) => [id, `${groupName(id)} (${countOf(groups[id].records)})`]));
+    optionsOf(byId("group"), groupOrder(groups).map((id) => [id, longGroupName(groups, id)]));
     byId("controls").hidden = false;
     byId("group").addEventListener("change", (event) => { group = event.target.value; chosen = []; draw(); });
-    byId("add").addEventListener("input", add);
+    ["input", "change"].forEach((kind) => byId("add").addEventListener(kind, add));
     byId("controls").addEventListener("submit", (event) => event.preventDefault());
     byId("chips").addEventListener("click", (event) => {
       const { first, drop } = event.target.dataset;
       if (drop) chosen = chosen.filter((one) => one !== drop);
       if (first) chosen = [first, ...chosen.filter((one) => one !== first)];
-      if (drop || first) draw();
+      if (!drop && !first) return;
+      draw();
+      byId("add").focus(); // the button that had the focus is gone
     });
     addEventListener("hashchange", fromAddress);
     fromAddress();

@@ -48,6 +48,21 @@ function element(name, attributes = {}, ...children) {
 
 const optionsOf = (select, rows) => select.replaceChildren(...rows.map(([value, text]) => element("option", { value }, text)));
 
+// Groups of records that can be compared, the ranked and the largest first, and what each is called.
+const groupOrder = (groups) => Object.keys(groups).sort((a, b) => groups[b].canonical - groups[a].canonical || groups[b].records - groups[a].records);
+function groupName(groups, id) {
+  const one = groups[id];
+  const text = (it) => `${it.suite}, ${countOf(it.asked)} facts${it.canonical ? "" : ", another card (not ranked)"}`;
+  const twice = Object.values(groups).some((it) => it.id !== id && it.base_digest === one.base_digest && text(it) === text(one));
+  return text(one) + (twice ? ` #${id.slice(0, 6)}` : "");
+}
+const longGroupName = (groups, id) => `${groups[id].base}: ${groupName(groups, id)}`;
+
+// What is shown of a model: as it was tuned; restored in part; restored otherwise, to compare.
+const KINDS = { "": ["tuned"], restored: ["tuned", "restored"], all: ["tuned", "restored", "control"] };
+const KIND_NAMES = [["", "tuned"], ["restored", "tuned and restored"], ["all", "with control restores"]];
+const MOST_COMPARED = 6;
+
 // Light or dark stays as it was chosen from page to page, where the browser keeps it.
 try {
   const chosen = localStorage.getItem("sftbench-theme");

@@ -2,7 +2,7 @@
 "use strict";
 
 {
-  const { columns, pages } = storedData();
+  const { columns, pages, groups } = storedData();
   const of = columnsOf(columns);
   const total = pages.length;
   const STEP = 50; // rows at first: more would make every click wait for them
@@ -54,6 +54,10 @@
     { key: "level", title: "Level", hint: "mastery level of the facts it was tuned on", up: true, cell: (at) => of.level(at) ?? MISSING },
     { key: "size", title: "Tuned on", hint: "facts", num: true, start: true, cell: (at) => countOf(of.size(at)) },
     { key: "learning_rate", title: "Learning rate", num: true, cell: (at) => figureOf(of.learning_rate(at)) },
+    { key: "in_base_accuracy", title: "Base accuracy in", hint: "In-domain: of the base, %, mean over levels", num: true, cell: (at) => percentOf(of.in_base_accuracy(at)) },
+    { key: "out_base_accuracy", title: "Base accuracy out", hint: "Out-of-domain: of the base, %, mean over levels", num: true, cell: (at) => percentOf(of.out_base_accuracy(at)) },
+    { key: "base_apart", title: "Base apart", hint: "facts that its base answered otherwise than in most runs", num: true, cell: (at) => countOf(of.base_apart(at)) },
+    { key: "tokens", title: "Tokens", hint: "in training", num: true, cell: (at) => shortOf(of.tokens(at)) },
     { key: "parameters", title: "Parameters", num: true, cell: (at) => shortOf(of.parameters(at)) },
     { key: "update_norm", title: "Update", hint: "L2 norm", num: true, start: true, cell: (at) => figureOf(of.update_norm(at)) },
     { key: "removed", title: "Taken back", hint: "% of the update's norm", num: true, cell: (at) => percentOf(of.removed(at)) },
@@ -64,37 +68,34 @@
     { key: "made", title: "Date", up: false, cell: (at) => of.made(at).slice(0, 10) },
   ];
   const SIZES = [[0, 2e8, "under 200 M"], [2e8, 1e9, "200 M to 1 B"], [1e9, 4e9, "1 to 4 B"], [4e9, 1e10, "4 to 10 B"], [1e10, Infinity, "over 10 B"]];
-  const KINDS = { "": ["tuned", "restored"], tuned: ["tuned"], restored: ["restored"], all: ["tuned", "restored", "control"] };
   const places = [...Array(total).keys()];
   const present = COLUMNS.filter((one) => one.always || places.some((at) => of[one.key](at) !== null));
-  const canonical = places.some((at) => of.canonical(at));
-
-  const count = (value) => {
+  const count = (value, those = places) => {
     const found = new Map();
-    for (const at of places) found.set(value(at), (found.get(value(at)) ?? 0) + 1);
+    for (const at of those) found.set(value(at), (found.get(value(at)) ?? 0) + 1);
     return [...found].filter(([one]) => one !== null).sort((a, b) => b[1] - a[1]);
   };
-  const bases = count((at) => of.base(at));
-  // Ranks hold within a base, so one is chosen; "*" is all of them.
-  const first = bases.find(([base]) => places.some((at) => of.base(at) === base && of.canonical(at))) ?? bases[0] ?? [""];
-  const DEFAULTS = { base: first[0], facts: "", method: "", parameters: "", kind: "", card: canonical ? "" : "other", q: "", sort: "", cols: "", m: "", n: "" };
+  // A ranking is of one group; "*" shows all bases, without ranks.
+  const ordered = groupOrder(groups);
+  const bases = [...new Set(ordered.map((id) => groups[id].base))];
+  const groupsOf = (base) => ordered.filter((id) => groups[id].base === base);
+  const FIXED = { method: "", parameters: "", kind: "", q: "", sort: "", cols: "", m: "", n: "" };
+  const defaultsOf = (base) => ({ base: bases[0] ?? "", group: base === "*" ? "" : groupsOf(base)[0] ?? "", ...FIXED });
   let state = {};
 
   const shownColumns = () => {
     const chosen = state.cols ? state.cols.split(",") : null;
     return present.filter((one) => one.always || (chosen ? chosen.includes(one.key) : one.start || (one.key === "base" && state.base === "*")))
-      .filter((one) => state.base !== "*" || !one.key.endsWith("_rank"));
+      .filter((one) => groups[state.group]?.canonical || !one.key.endsWith("_rank"));
   };
 
   function matches(at) {
     const [low, high] = state.parameters ? SIZES[Number(state.parameters)] : [0, Infinity];
     const size = of.parameters(at);
-    return (state.base === "*" || of.base(at) === state.base)
-      && (!state.facts || of.suite(at) === state.facts)
+    return (state.group ? of.group(at) === state.group : state.base === "*")
       && (!state.method || of.method(at) === state.method)
       && (!state.parameters || (size !== null && size >= low && size < high))
-      && (KINDS[state.kind] ?? KINDS[""]).includes(of.kind(at))
-      && of.canonical(at) === (state.card !== "other")
+      && KINDS[state.kind].includes(of.kind(at))
       && words().every((word) => `${of.model(at)} ${of.label(at) ?? "tuned"} ${of.variant(at)} ${of.base(at)}`.toLowerCase().includes(word));
   }
   const words = () => state.q.toLowerCase().split(/\s+/).filter(Boolean);
@@ -140,46 +141,68 @@
 
   const chosenIds = () => new Set(state.m ? state.m.split(",") : []);
 
-  function compareLink() {
+  function compareLink(rows) {
     const chosen = chosenIds();
-    const held = new Set(places.filter((at) => chosen.has(of.record(at))).map((at) => of.group(at)));
+    const ticked = places.filter((at) => chosen.has(of.record(at)));
+    const held = new Set(ticked.map((at) => of.group(at)));
+    const hidden = ticked.filter((at) => !rows.includes(at)).length;
     const link = byId("compare"), note = byId("compare-note");
-    const ready = chosen.size >= 2 && held.size === 1;
-    link.hidden = !ready;
-    note.hidden = ready;
-    note.textContent = held.size > 1 ? "Models of different bases, facts or cards cannot be compared." : "Tick two or more models to compare them.";
-    if (ready) link.href = `compare.html#${new URLSearchParams({ g: [...held][0], m: state.m })}`;
-    link.textContent = `Compare ${chosen.size} models`;
+    link.hidden = !(ticked.length >= 2 && held.size === 1);
+    const most = ticked.length > MOST_COMPARED;
+    link.textContent = most ? `Compare the first ${MOST_COMPARED} of ${ticked.length}` : `Compare ${ticked.length} models`;
+    if (!link.hidden) link.href = `compare.html#${new URLSearchParams({ g: [...held][0], m: state.m })}`;
+    note.textContent = held.size > 1 ? "Models of different bases, facts or cards cannot be compared."
+      : ticked.length < 2 ? "Tick two or more models to compare them." : hidden ? `${hidden} of those ticked are not shown.` : "";
   }
 
   function draw() {
     const shown = shownColumns();
     const rows = order(places.filter(matches));
-    const most = Number(state.n) || STEP;
+    const most = Number(state.n) > STEP ? Number(state.n) : STEP;
     const chosen = chosenIds();
     head(shown);
     byId("body").replaceChildren(...rows.slice(0, most).map((at) => row(at, shown, chosen)));
-    const ranks = new Set(rows.map((at) => of.group(at)));
     byId("count").textContent = rows.length ? `${countOf(Math.min(most, rows.length))} of ${countOf(rows.length)} records` : "No record is left: loosen the filters.";
     byId("more").hidden = rows.length <= most;
-    byId("several").hidden = !(ranks.size > 1 && shown.some((one) => one.key.endsWith("_rank")));
-    byId("apart").hidden = state.card !== "other";
+    byId("apart").hidden = !state.group || groups[state.group].canonical;
     document.querySelectorAll("#columns input").forEach((box) => { box.checked = shown.some((one) => one.key === box.value); });
-    compareLink();
+    compareLink(rows);
   }
 
   // Only what differs from the defaults stands in the address.
+  function save() {
+    const defaults = defaultsOf(state.base);
+    writeState(Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== defaults[key])));
+  }
+
   function change(changes) {
     state = { ...state, n: "", ...changes };
-    writeState(Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key])));
+    if (changes.base) state.group = defaultsOf(state.base).group;
+    save();
+    fillGroups();
     draw();
   }
 
-  const FILTERS = ["base", "facts", "method", "parameters", "kind", "card"];
+  const fillGroups = () => {
+    optionsOf(byId("group"), state.base === "*" ? [["", "all"]] : groupsOf(state.base).map((id) => [id, groupName(groups, id)]));
+    byId("group").value = state.group;
+  };
+
+  // What an old or mistyped address holds that is not here is left out.
+  const FILTERS = ["base", "group", "kind", "method", "parameters"];
   function fromAddress() {
     const read = readState();
-    state = Object.fromEntries(Object.entries(DEFAULTS).map(([key, value]) => [key, read[key] ?? value]));
-    FILTERS.forEach((name) => { byId(name).value = state[name]; if (byId(name).selectedIndex < 0) byId(name).value = state[name] = DEFAULTS[name]; });
+    const base = read.base === "*" || bases.includes(read.base) ? read.base : groups[read.group]?.base ?? bases[0] ?? "";
+    state = { ...defaultsOf(base), ...read, base };
+    state = Object.fromEntries(Object.keys(defaultsOf(base)).map((key) => [key, state[key]]));
+    fillGroups();
+    for (const name of FILTERS) {
+      byId(name).value = state[name];
+      if (byId(name).selectedIndex < 0) byId(name).value = state[name] = defaultsOf(base)[name];
+    }
+    const known = new Set(present.map((one) => one.key));
+    if (!known.has(state.sort.replace(/^-/, ""))) state.sort = "";
+    state.cols = state.cols.split(",").filter((one) => known.has(one)).join(",");
     byId("q").value = state.q;
     draw();
   }
@@ -202,27 +225,26 @@
     });
   }
 
-  optionsOf(byId("base"), [...bases.map(([base, n]) => [base, `${base} (${countOf(n)})`]), ["*", "all bases, no ranks"]]);
-  optionsOf(byId("facts"), [["", "all"], ...count((at) => of.suite(at)).map(([one, n]) => [one, `${one} (${countOf(n)})`])]);
-  optionsOf(byId("method"), [["", "all"], ...count((at) => of.method(at)).map(([one, n]) => [one, `${one} (${countOf(n)})`])]);
-  optionsOf(byId("parameters"), [["", "all"], ...SIZES.map((one, at) => [String(at), one[2]]).filter(([at]) => places.some((one) => { const size = of.parameters(one); return size !== null && size >= SIZES[at][0] && size < SIZES[at][1]; }))]);
-  optionsOf(byId("kind"), [["", "tuned and restored"], ["tuned", "tuned"], ["restored", "restored"], ["all", "with control restores"]]);
-  optionsOf(byId("card"), [["", "canonical (ranked)"], ["other", "another card (not ranked)"]]);
+  const sized = (at) => places.some((one) => { const size = of.parameters(one); return size !== null && size >= SIZES[at][0] && size < SIZES[at][1]; });
+  optionsOf(byId("base"), [...bases.map((base) => [base, base]), ...(bases.length > 1 ? [["*", "all bases, no ranks"]] : [])]);
+  optionsOf(byId("kind"), KIND_NAMES);
+  optionsOf(byId("method"), [["", "all"], ...count((at) => of.method(at)).map(([one]) => [one, one])]);
+  optionsOf(byId("parameters"), [["", "all"], ...SIZES.map((one, at) => [String(at), one[2]]).filter(([at]) => sized(at))]);
   columnBoxes();
   FILTERS.forEach((name) => byId(name).addEventListener("change", (event) => change({ [name]: event.target.value })));
   byId("q").addEventListener("input", (event) => change({ q: event.target.value }));
+  byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("head").addEventListener("click", (event) => { const key = event.target.closest("button")?.dataset.sort; if (key) sortBy(key); });
   byId("body").addEventListener("change", (event) => {
     const chosen = chosenIds();
     if (event.target.checked) chosen.add(event.target.value); else chosen.delete(event.target.value);
     state.m = [...chosen].join(",");
-    writeState(Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key])));
-    compareLink();
+    save();
+    compareLink(order(places.filter(matches)));
   });
   byId("more").addEventListener("click", () => change({ n: String((Number(state.n) || STEP) + 4 * STEP) }));
   addEventListener("hashchange", fromAddress);
-  byId("table").hidden = total === 0;
-  byId("controls").hidden = total === 0;
+  byId("table").hidden = byId("controls").hidden = false;
   fromAddress();
   document.documentElement.dataset.drawn = performance.now().toFixed(0);
 }

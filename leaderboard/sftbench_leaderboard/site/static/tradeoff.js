@@ -7,18 +7,26 @@
   const byId = (id) => document.getElementById(id);
   const places = [...Array(pages.length).keys()];
   const taskOf = (at) => `${of.task(at)} ${of.metric(at)}`;
-  const KINDS = { "": ["tuned", "restored"], tuned: ["tuned"], all: ["tuned", "restored", "control"] };
+  const ids = groupOrder(groups).filter((id) => places.some((at) => of.group(at) === id));
   let state = {};
 
   function pointsOf() {
     const key = `${state.domain}_retention`;
+    const share = isShare();
     return places.filter((at) => of.group(at) === state.g && taskOf(at) === state.task && KINDS[state.kind].includes(of.kind(at)) && of[key](at) !== null).map((at) => ({
       page: pages[at], kind: of.kind(at), method: of.method(at), size: of.size(at),
       name: of.model(at) + (of.label(at) === null ? "" : `, ${of.label(at)}`),
-      gain: 100 * of.gain(at), error: of.stderr(at) === null ? null : 100 * of.stderr(at),
+      gain: share * of.gain(at), error: of.stderr(at) === null ? null : share * of.stderr(at),
       retention: 100 * of[key](at), low: of[`${key}_low`](at), high: of[`${key}_high`](at),
     }));
   }
+
+  // A metric that stays between 0 and 1 is a share, and gains are points; others keep their unit.
+  function isShare() {
+    const of_task = places.filter((at) => of.group(at) === state.g && taskOf(at) === state.task);
+    return of_task.every((at) => [of.value(at), of.base_value(at)].every((one) => one >= 0 && one <= 1)) ? 100 : 1;
+  }
+  const unit = () => (isShare() === 100 ? "points" : "in the metric's unit");
 
   // From the largest gain down, those that keep more than all with more gain.
   function frontOf(points) {
@@ -46,7 +54,7 @@
           Plot.axisY({ ticks: d3.ticks(least, 100, 5), tickSize: 0, label: null, fill: SOFT }),
           Plot.axisX({ tickSize: 4, label: null, fill: SOFT, tickFormat: (at) => (at > 0 ? `+${at}` : String(at).replace("-", MINUS)) }),
           Plot.text(["retention (mean over levels), %"], { frameAnchor: "top-left", textAnchor: "start", dx: -36, dy: -20, fill: SOFT }),
-          Plot.text(["task gain, points"], { frameAnchor: "bottom-right", textAnchor: "end", dy: 38, fill: SOFT }),
+          Plot.text([`task gain, ${unit()}`], { frameAnchor: "bottom-right", textAnchor: "end", dy: 38, fill: SOFT }),
           Plot.ruleX([0], { stroke: RULE }),
           Plot.line(front, { x: "gain", y: "retention", stroke: SOFT, strokeDasharray: "3 3", curve: "step-after" }),
           ...(few ? [
@@ -55,7 +63,7 @@
           ] : []),
           Plot.dot(points, { x: "gain", y: "retention", r: 5, fill, stroke: PAPER }),
           Plot.text(front.slice(0, 8), { x: "gain", y: "retention", text: (one) => cut(one.name.split("/").at(-1), 28), dy: -12, fill: INK, stroke: PAPER, strokeWidth: 4 }),
-          Plot.tip(points, Plot.pointer({ x: "gain", y: "retention", ...tip, title: (one) => `${one.name}\ngain ${one.gain.toFixed(1)} points\nretention ${tenth(one.retention)}${one.low === null ? "" : ` [${percentOf(one.low, 0)}, ${percentOf(one.high, 0)}]`}` })),
+          Plot.tip(points, Plot.pointer({ x: "gain", y: "retention", ...tip, title: (one) => `${one.name}\ngain ${figureOf(one.gain)}\nretention ${tenth(one.retention)}${one.low === null ? "" : ` [${percentOf(one.low, 0)}, ${percentOf(one.high, 0)}]`}` })),
         ],
       }));
     };
@@ -71,12 +79,12 @@
   function tableOf(front) {
     const rows = front.map((one) => element("tr", {},
       element("th", { scope: "row" }, element("a", { href: `models/${one.page}` }, one.name)),
-      element("td", { class: "num" }, signedOf(one.gain / 100)),
+      element("td", { class: "num" }, `${one.gain > 0 ? "+" : ""}${figureOf(one.gain)}`.replace("-", MINUS)),
       element("td", { class: "num" }, one.retention.toFixed(1), " ", element("small", { class: "bracket" }, bracketOf(one.low, one.high))),
       element("td", {}, one.method ?? MISSING), element("td", { class: "num" }, countOf(one.size))));
     return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models on the line" }, element("table", {},
       element("caption", {}, element("span", {}, "On the line: nothing has both more gain and more retention")),
-      element("thead", {}, element("tr", {}, ...["Model", "task gain, points", "retention, %", "method", "tuned on, facts"].map((text, at) => element("th", { scope: "col", class: [1, 2, 4].includes(at) ? "num" : null }, text)))),
+      element("thead", {}, element("tr", {}, ...["Model", `task gain, ${unit()}`, "retention, %", "method", "tuned on, facts"].map((text, at) => element("th", { scope: "col", class: [1, 2, 4].includes(at) ? "num" : null }, text)))),
       element("tbody", {}, ...rows)));
   }
 
@@ -105,15 +113,14 @@
 
   function fromAddress() {
     const read = readState();
-    const ids = Object.keys(groups).filter((id) => places.some((at) => of.group(at) === id));
-    state = { g: ids.includes(read.g) ? read.g : ids.sort((a, b) => groups[b].canonical - groups[a].canonical || groups[b].records - groups[a].records)[0], task: read.task ?? "", domain: read.domain === "out" ? "out" : "in", kind: Object.hasOwn(KINDS, read.kind ?? "") ? read.kind ?? "" : "" };
+    state = { g: ids.includes(read.g) ? read.g : ids[0], task: read.task ?? "", domain: read.domain === "out" ? "out" : "in", kind: Object.hasOwn(KINDS, read.kind ?? "") ? read.kind ?? "" : "" };
     draw();
   }
 
   if (places.length) {
     byId("controls").hidden = false;
-    const ids = Object.keys(groups).filter((id) => places.some((at) => of.group(at) === id));
-    optionsOf(byId("group"), ids.map((id) => [id, `${groups[id].base}, ${groups[id].suite}${groups[id].canonical ? "" : " (another card)"}`]));
+    optionsOf(byId("group"), ids.map((id) => [id, longGroupName(groups, id)]));
+    optionsOf(byId("kind"), KIND_NAMES);
     ["task", "domain", "kind"].forEach((name) => byId(name).addEventListener("change", (event) => change({ [name]: event.target.value })));
     byId("group").addEventListener("change", (event) => change({ g: event.target.value }));
     addEventListener("hashchange", fromAddress);
