@@ -146,6 +146,15 @@ def _figures(seen: Seen, column: int) -> list[float]:
     return [float(one) for one in seen.texts(f"#body tr td:nth-of-type({column}) b")]
 
 
+@pytest.mark.parametrize(
+    "state", ["sort=foo", "n=-5", "cols=foo", "base=foo&group=foo&kind=foo&method=foo", "m=foo,bar"]
+)
+def test_an_address_with_what_is_not_there_shows_the_table(browser, site, state):
+    with Seen(browser, f"{(site / 'index.html').as_uri()}#{state}") as seen:
+        assert seen.said == []
+        assert seen.text("#count").startswith("24 of 24")
+
+
 def test_columns_are_shown_on_demand(browser, site):
     with Seen(browser, (site / "index.html").as_uri()) as seen:
         seen.page.click(".columns summary")
