@@ -167,6 +167,7 @@ def ranks(models: int, facts: int) -> dict[str, float]:
         items[0].select("fact_id", "relation", "domain", "level", "answer"),
         np.array([one["correct"].to_numpy() for one in items]),
         np.array([one["base_correct"].to_numpy() for one in items]),
+        np.arange(models),
     )
     standings(answers, range(2))  # imports scipy
     start = time.perf_counter()
