@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the example results anew: fine-tunes of the lab model and of SmolLM2, compared and submitted.
 #   leaderboard/examples/make.sh lab        about 15 minutes on two cores
-#   leaderboard/examples/make.sh smollm2    about two hours
+#   leaderboard/examples/make.sh smollm2    about an hour
 # What is there already is kept, so that it can be stopped and started again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -59,8 +59,6 @@ case $base in
     submit any-240-harsh full $restores --noise 1
     tune any-60 --level any --size 60 --lr 1e-4
     submit any-60 full --noise 1
-    lora lora-240 240 5e-4
-    submit lora-240 lora --noise 1
     ;;
   *) echo "make.sh lab, or make.sh smollm2" >&2; exit 2 ;;
 esac

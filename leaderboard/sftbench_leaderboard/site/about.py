@@ -40,7 +40,9 @@ def _finetune(record: LeaderboardRecord) -> str | None:
         part for name, flag in FLAGS.items() if name in recipe for part in (flag, str(recipe[name]))
     ]
     base, facts = record.base.name, record.facts.name
-    return shlex.join(["sftbench", "finetune", "--base", base, "--facts", facts, *options])
+    return shlex.join(
+        ["sftbench", "finetune", "--base", base, "--facts", facts, *options, "-o", "tuned"]
+    )
 
 
 def _is_plain(command: str) -> bool:
