@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 sftbench=${SFTBENCH:-.venv/bin/sftbench} python=${PYTHON:-.venv/bin/python}
 examples=leaderboard/examples work=${WORK:-out/leaderboard}
 facts=lab card="--mastery canonical"
-# No canonical card of SmolLM2 ships yet: its models are compared on the card of 300 facts.
+# SmolLM2 is compared on the sampled card of 300 facts: what is not on the canonical card.
 if [ "$1" = smollm2 ]; then facts=geography card=; fi
 
 # tune NAME OPTIONS...: a full fine-tune by sftbench
