@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from sftbench.analysis.design import Design
-from sftbench.analysis.intervals import Interval, mean_difference_bound
+from sftbench.analysis.intervals import Interval, mean_difference_bound, mean_difference_is_negative
 
 if TYPE_CHECKING:
     from sftbench.analysis.design import Floats
@@ -123,7 +123,12 @@ class Contrast:
 
     def is_below(self, alpha: float) -> bool:
         """Return whether the candidate is worse on further facts: the upper bound is below 0."""
-        return self.value < 0 and self._over_facts(alpha, upper=True) < 0
+        return self.value < 0 and mean_difference_is_negative(
+            self.gained * self.effective,
+            self.lost * self.effective,
+            self.effective,
+            q=upper_quantile(self.df, alpha),
+        )
 
     def _over_facts(self, alpha: float, *, upper: bool) -> float:
         return mean_difference_bound(

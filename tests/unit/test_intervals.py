@@ -17,6 +17,7 @@ from sftbench.analysis.intervals import (
     Limited,
     difference_of,
     mean_difference,
+    mean_difference_is_negative,
     mean_share,
     newcombe,
     quantile,
@@ -331,3 +332,16 @@ def test_ratios_with_zero():
     assert math.isnan(ratio_of(zero, zero).value)
     assert ratio_of(zero, zero)[1:] == (0.0, math.inf)
     assert ratio_of(some_, Limited(0.1, 0.0, 0.2)).high == math.inf
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(changes_of, min_size=1, max_size=4), st.floats(0.1, 4))
+@example([(0, 0, 1)], 1.6)
+@example([(0, 1, 1)], 1.6)
+@example([(0, 30, 30), (0, 30, 30)], 1.6)
+@example([(3, 20, 100)], 3.6)
+def test_the_side_of_zero_is_found_without_the_bound(rows, q):
+    gained, lost, n = columns(rows)
+    high = mean_difference(gained, lost, n, q=q).high
+    if abs(high) > 1e-9:
+        assert mean_difference_is_negative(gained, lost, n, q=q) == (high < 0)
