@@ -47,21 +47,33 @@ class Answers:
     runs: Places
 
     @cached_property
+    def _votes(self) -> tuple[Places, int]:
+        """Return how many runs answer each fact right with the base, and how many runs there are.
+
+        Each run has one vote, however many of its variants were sent in.
+        """
+        first = np.unique(self.runs, return_index=True)[1]
+        return self.base[first].sum(axis=0), len(first)
+
+    @cached_property
     def known(self) -> Bits:
         """What the base knows: right in at least half of the runs, ``[facts]``.
 
         One set for all, whatever a single run says of the base: else models would be compared on
-        facts that differ, and who lets the base fail could hide what was lost. Each run has one
-        vote, however many of its variants were sent in.
+        facts that differ, and who lets the base fail could hide what was lost.
         """
-        first = np.unique(self.runs, return_index=True)[1]
-        found: Bits = self.base[first].sum(axis=0) * 2 >= len(first)
+        votes, runs = self._votes
+        found: Bits = votes * 2 >= runs
         return found
 
     @cached_property
     def apart(self) -> Places:
-        """Facts that the base answered otherwise than in most runs, of each record."""
-        found: Places = (self.base != self.known).sum(axis=1)
+        """Facts that the base answered otherwise than in most runs, of each record.
+
+        Where as many runs say one thing as the other, as two runs may, neither is apart.
+        """
+        votes, runs = self._votes
+        found: Places = ((self.base != self.known) & (votes * 2 != runs)).sum(axis=1)
         return found
 
     def agrees(self, place: int) -> bool:

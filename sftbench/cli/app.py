@@ -32,6 +32,7 @@ BROKEN = 70
 INTERRUPTED = 130
 
 EXTRA_OF = {
+    "pyarrow": "datasets",
     "accelerate": "hf", "safetensors": "hf", "torch": "hf", "transformers": "hf",
     "lm_eval": "harness", "datasets": "datasets", "peft": "peft", "trl": "train",
     "gguf": "smollm2", "vllm": "vllm", "huggingface_hub": "hf",

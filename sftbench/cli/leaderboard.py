@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 Results = Annotated[Path, typer.Argument(help="Folder of results, or a file made by pack.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of results.")]
 Facts = Annotated[
     list[str] | None,
     typer.Option("--facts", help="A fact table that does not ship (repeatable)."),
@@ -240,7 +241,7 @@ def table(
 
 @app.command()
 def pack(
-    results: Results,
+    results: Folder,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file.")],
     facts: Facts = None,
     card: Cards = None,
@@ -295,16 +296,20 @@ def _verdicts(results: Path, known: Known, *, strict: bool) -> list[Verdict]:
             if strict and not one.ok:
                 raise SftbenchError(
                     "; ".join(map(str, one.problems)),
-                    where=one.path,
+                    where=ascii(str(one.path))[1:-1],
                     remedy="Mend or remove it, or build without --strict, which leaves it out.",
                 )
     return found
 
 
+def _shown(verdict: Verdict) -> str:
+    """Return where a file lies, in ASCII: whoever named it may mean harm to a terminal."""
+    return ascii("/".join(verdict.path.parts[-3:]))[1:-1]
+
+
 def _say_left_out(rejected: list[Verdict], results: Path) -> None:
     for one in rejected[:MOST_SAID]:
-        where = ascii("/".join(one.path.parts[-3:]))[1:-1]
-        typer.echo(f"left out: {where}: {one.problems[0]}", err=True)
+        typer.echo(f"left out: {_shown(one)}: {one.problems[0]}", err=True)
     if len(rejected) > MOST_SAID:
         typer.echo(f"left out: {len(rejected) - MOST_SAID:,} more", err=True)
     if rejected:
@@ -313,7 +318,7 @@ def _say_left_out(rejected: list[Verdict], results: Path) -> None:
 
 @app.command()
 def comment(
-    results: Results,
+    results: Folder,
     new: Annotated[list[Path], typer.Argument(help="The new records (.json).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Markdown file (default: printed).")

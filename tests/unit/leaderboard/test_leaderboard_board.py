@@ -278,7 +278,12 @@ def test_what_one_of_three_or_more_runs_says_of_the_base_changes_nothing(runs, c
 def test_the_base_knows_what_half_of_its_runs_answer_right():
     found = answers_with(bits([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]))
     assert found.known.tolist() == [True, True, False, False]
-    assert found.apart.tolist() == [1, 0, 1, 1]
+    assert found.apart.tolist() == [1, 0, 0, 0]
+
+
+def test_of_two_runs_that_differ_neither_is_apart():
+    found = answers_with(bits([[1] * 10 + [0] * 30, [1] * 40]))
+    assert [found.agrees(place) for place in (0, 1)] == [True, True]
 
 
 def test_a_run_has_one_vote_however_many_of_its_variants_were_sent_in():
