@@ -14,7 +14,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .PHONY: help demo site test lint types docs unit bench bench-save bench-compare bench-table bench-long clean
 help:
-	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (about 8 minutes after installation)"
+	@echo "make demo   install, then fine-tune SmolLM2, restore it and compare (8 to 13 minutes after installation)"
 	@echo "make site   the leaderboard of the example results, out/leaderboard/site"
 	@echo "make test   install, lint, type-check, check the documentation, run every test"
 	@echo "make unit   the fast tests only"
