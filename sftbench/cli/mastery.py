@@ -20,6 +20,10 @@ def mastery(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Level only so many facts, balanced.")
     ] = None,
+    split: Annotated[
+        Literal["train", "test"] | None,
+        typer.Option(help="Level only these facts; test are those that are scored."),
+    ] = None,
     estimator: Annotated[
         Literal["auto", "likelihood", "adaptive", "sampled"],
         typer.Option(
@@ -84,6 +88,7 @@ def mastery(
             model_digest=base.digest,
             output=output,
             limit=limit,
+            split=split,
         )
     print_card(card.record, card.frame, table.frame, output)
 

@@ -21,13 +21,19 @@ class Step(Protocol):
 
 
 @contextmanager
-def progress(description: str, total: int, *, unit: str = "items") -> Iterator[Step]:
+def progress(description: str, total: int, *, unit: str = "items", done: int = 0) -> Iterator[Step]:
     """Show progress on standard error while the block runs; yield what advances it.
 
     A bar on a terminal; elsewhere, as in a CI log, a plain line now and then.
+
+    Args:
+        description: what is done.
+        total: items in all.
+        unit: what an item is called.
+        done: items that an earlier run finished: they count, but not in the rate.
     """
     if not sys.stderr.isatty():
-        yield _Lines(description, total, unit)
+        yield _Lines(description, total, unit, done)
         return
     from rich.console import Console
     from rich.progress import (
@@ -50,7 +56,7 @@ def progress(description: str, total: int, *, unit: str = "items") -> Iterator[S
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, rate="", note="")
+        task = bar.add_task(description, total=total, completed=done, rate="", note="")
 
         def advance(steps: int, note: str = "") -> None:
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
@@ -62,11 +68,11 @@ def progress(description: str, total: int, *, unit: str = "items") -> Iterator[S
 class _Lines:
     """Progress in a log: the first step, one line every half minute, and the last."""
 
-    def __init__(self, description: str, total: int, unit: str) -> None:
+    def __init__(self, description: str, total: int, unit: str, done: int = 0) -> None:
         self._what = description
         self._total = total
         self._unit = unit
-        self._done = 0
+        self._before = self._done = done
         self._began = time.monotonic()
         self._said = -SECONDS_BETWEEN_LINES
 
@@ -76,7 +82,7 @@ class _Lines:
         if elapsed - self._said < SECONDS_BETWEEN_LINES and self._done < self._total:
             return
         self._said = elapsed
-        speed = self._done / elapsed if elapsed > 0 else 0.0
+        speed = (self._done - self._before) / elapsed if elapsed > 0 else 0.0
         left = (self._total - self._done) / speed if speed else 0.0
         parts = [
             f"{self._what}: {self._done} of {self._total} {self._unit}",

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 AT_ONCE = 48
 """Most nodes of a row whose logits are held at once when answers are read to their ends."""
 
+ALIKE = 8
+"""Rows whose ends of answers are read together: places that a row leaves empty are read, too."""
+
 LEAVES_OUT = -1e30
 
 Ids = tuple[int, ...]
@@ -246,10 +249,12 @@ class Forecasts:
             spelled = [ids for ids in known.spelled if ids[0] == known.firsts[first]]
             place = path.places[turns[number][first].step]
             rests[path.row].append(_Rest(path, first, place, spelled))
-        while any(rests):
-            now = [_first_of(row) for row in rests]
-            self._read_some(batch, forest, now, how)
-            rests = [row[len(taken) :] for row, taken in zip(rests, now, strict=True)]
+        for group in _alike(rests):
+            picked, left = forest.pick(group), [rests[row] for row in group]
+            while any(left):
+                now = [_first_of(row) for row in left]
+                self._read_some([batch[row] for row in group], picked, now, how)
+                left = [row[len(taken) :] for row, taken in zip(left, now, strict=True)]
         share_rests(paths, turns)
 
     def _read_some(
@@ -292,6 +297,14 @@ class Forecasts:
         return sum(
             chance[ids] * (1.0 if ends is None else float(ends[place[ids]])) for ids in rest.spelled
         )
+
+
+def _alike(rests: Sequence[Sequence[_Rest]]) -> Iterator[list[int]]:
+    """Yield the rows that have something to read, few at a time, with about as much of it each."""
+    counts = [sum(len(rest.begun) for rest in row) for row in rests]
+    ordered = sorted((row for row, count in enumerate(counts) if count), key=lambda r: counts[r])
+    for start in range(0, len(ordered), ALIKE):
+        yield ordered[start : start + ALIKE]
 
 
 def _first_of(rests: Sequence[_Rest]) -> Sequence[_Rest]:

@@ -109,6 +109,20 @@ class Forest:
         self._sees = self._sees[:1].repeat(rows, 1, 1)
         self._depth = self._depth[:1].repeat(rows, 1)
 
+    def pick(self, rows: Sequence[int]) -> Forest:
+        """Return a forest of these trees alone; this one stays as it is."""
+        import torch
+        from transformers import DynamicCache
+
+        chosen = torch.tensor(rows)
+        picked = Forest(self._model, 0)
+        picked._sees, picked._depth = self._sees[chosen], self._depth[chosen]
+        on_device = chosen.to(self._device)
+        picked._cache = DynamicCache(
+            [(layer.keys[on_device], layer.values[on_device]) for layer in self._cache.layers]
+        )
+        return picked
+
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """Return the largest difference in nats, over tokens that are not out of the question."""

@@ -101,6 +101,10 @@ class Forecaster(Sampler, Protocol):
         """Return whether `forecast` can be asked: not every model reads trees of tokens."""
         ...
 
+    def encode(self, text: str) -> list[int]:
+        """Return the ids that a prompt is sent as."""
+        ...
+
     def forecast(self, asked: Sequence[Asked], how: Sampling, looked: int) -> Iterator[Forecast]:
         """Yield, in order, the chances of each fact's prompts.
 

@@ -22,8 +22,12 @@ def canonical_settings() -> dict[str, Any]:
 
 
 def is_canonical(card: MasteryCard) -> bool:
-    """Return whether a card is the one of its base and facts: all facts, canonical settings."""
-    whole = card.record.get("selection", {}).get("limit") is None
+    """Return whether a card is one of all test facts, or of all facts, by canonical settings.
+
+    Seeds come from the facts: a card of both splits gives test facts the same levels.
+    """
+    chosen = card.record.get("selection", {})
+    whole = chosen.get("limit") is None and chosen.get("split") != "train"
     return whole and card.record.get("settings") == canonical_settings()
 
 

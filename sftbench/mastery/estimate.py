@@ -16,7 +16,7 @@ from sftbench.facts.table import FactSet
 from sftbench.mastery.card import MASTERY, MasteryCard, with_levels
 from sftbench.mastery.journal import Journal
 from sftbench.mastery.measured import Measured
-from sftbench.mastery.select import SELECTION, select
+from sftbench.mastery.select import Split, select, selection_of
 
 
 class Estimator(Protocol):
@@ -47,6 +47,7 @@ def make_card(
     model_digest: str,
     output: Path,
     limit: int | None = None,
+    split: Split | None = None,
 ) -> MasteryCard:
     """Level the facts with a base model and write its card; resumes a run that was stopped.
 
@@ -60,12 +61,13 @@ def make_card(
         model_digest: digest of its checkpoint.
         output: the card's file.
         limit: level only so many facts, balanced (see `select`).
+        split: level the facts of this split alone.
 
     Raises:
         SftbenchError: `output` exists, or its journal belongs to another run.
     """
     require_free_file(output)
-    chosen = select(facts, limit)
+    chosen = select(facts, limit, split)
     record = {
         "model_name": model_name,
         "model_digest": model_digest,
@@ -73,7 +75,7 @@ def make_card(
         "facts_digest": facts.digest,
         "templates_digest": facts.templates_digest,
         "settings": {**estimator.settings(), "dtype": engine.describe().get("dtype", "")},
-        "selection": {"limit": limit, "rule": SELECTION},
+        "selection": selection_of(limit, split),
         "engine": dict(engine.describe()),
         "software": dict(software_versions("sftbench")),
     }
@@ -101,8 +103,8 @@ def measure_all(
 ) -> None:
     """Measure the chosen facts that the journal does not hold yet, and write them into it."""
     todo = [row for row in chosen.iter_rows(named=True) if row["fact_id"] not in journal.finished]
-    with journal, progress(title, chosen.height, unit="facts") as advance:
-        advance(chosen.height - len(todo))
+    done = chosen.height - len(todo)
+    with journal, progress(title, chosen.height, unit="facts", done=done) as advance:
         for found in estimator.estimate(engine, todo, facts.templates):
             journal.add(found)
             advance(1)

@@ -96,10 +96,22 @@ class LikelihoodEstimator:
             raise cannot_forecast(engine.describe().get("engine", ""))
         for row in facts:
             templates_of(row, templates)  # an error comes before the first fact is read
-        # Facts that are read together share the beginnings of their prompts, and their length.
-        ordered = sorted(facts, key=lambda row: (row["relation"], _part(row), len(row["subject"])))
+
+        def alike(row: FactRow) -> tuple[str, int, int]:
+            # Facts that are read together share the beginnings of their prompts; what a fact is
+            # shorter than the longest of them is read in vain.
+            return row["relation"], _part(row), self._length(engine, row, templates)
+
+        ordered = sorted(facts, key=alike)
         for start in range(0, len(ordered), TOGETHER):
             yield from self._together(engine, ordered[start : start + TOGETHER], templates)
+
+    def _length(
+        self, engine: Forecaster, row: FactRow, templates: Mapping[str, Sequence[str]]
+    ) -> int:
+        """Return the tokens of the prompts that are read of a fact at first."""
+        lines = templates_of(row, templates)[_part(row) :: PARTS]
+        return sum(len(engine.encode(prompt)) for prompt in self._asked(row, lines, "part").prompts)
 
     def _together(
         self,

@@ -68,8 +68,11 @@ def print_record(record: Mapping[str, Any], *, canonical: bool) -> None:
         ", canonical settings" if canonical else ", not the canonical card"
     )
     rows["settings"] = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
-    limit = record.get("selection", {}).get("limit")
+    chosen = record.get("selection", {})
+    limit, split = chosen.get("limit"), chosen.get("split")
     rows["facts chosen"] = "all" if limit is None else f"{limit:,}, balanced"
+    if split:
+        rows["facts chosen"] += f", of the {split} split"
     engine = dict(record.get("engine", {}))
     rows["engine"] = ", ".join(f"{name} {value}" for name, value in sorted(engine.items()))
     for name, value in rows.items():

@@ -87,6 +87,14 @@ def test_the_canonical_card_comes_before_others(tmp_path):
     for card in (other, canonical):
         push(card, store, where="there")
     assert pulled(store).digest == canonical.digest
+    tested = {**record, "selection": {"limit": None, "split": "test"}}
+    smaller = MasteryCard(canonical.frame.head(2), tested)
+    assert is_canonical(smaller)
+    assert not is_canonical(
+        MasteryCard(canonical.frame, {**record, "selection": {"split": "train"}})
+    )
+    push(smaller, store, where="there")
+    assert pulled(store).digest == canonical.digest  # the one that holds the other
 
 
 def test_other_rows_under_the_same_name_are_refused(tmp_path):

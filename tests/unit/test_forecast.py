@@ -104,6 +104,18 @@ def test_one_tree_is_spread_over_the_rows():
             assert torch.allclose(logits[row, 0], alone, atol=1e-4)
 
 
+def test_trees_that_are_picked_go_on_alone():
+    with torch.inference_mode():
+        forest = Forest(MODEL, 3)
+        forest.extend([[(-1, 3)], [(-1, 4), (0, 5)], [(-1, 6), (0, 7)]])
+        picked = forest.pick([2, 0])
+        logits = picked.extend([[(1, 8)], [(1, 8)]], wanted=1)
+        assert forest.size == 2
+        for row, ids in enumerate(([6, 7, 8], [3, 8])):
+            alone = MODEL(input_ids=torch.tensor([ids])).logits[0, -1]
+            assert torch.allclose(logits[row, 0], alone, atol=1e-4)
+
+
 def test_models_that_read_trees_pass_and_others_are_named():
     require_trees(MODEL, [1, 2, 3, 4, 5])
     torch.manual_seed(1)

@@ -171,6 +171,18 @@ def test_a_larger_selection_extends_a_smaller_one(limit):
     assert smaller < larger
 
 
+def test_one_split_can_be_levelled_alone(tmp_path):
+    facts = fact_set(40)
+    whole = make(Oracle(), facts, tmp_path / "whole.parquet")
+    tested = make(Oracle(), facts, tmp_path / "tested.parquet", split="test")
+    wanted = facts.frame.filter(split="test")["fact_id"]
+    assert 0 < len(wanted) < whole.frame.height
+    assert set(tested.frame["fact_id"]) == set(wanted)
+    assert tested.frame.equals(whole.frame.filter(pl.col("fact_id").is_in(wanted.implode())))
+    assert tested.record["selection"]["split"] == "test"
+    assert "split" not in whole.record["selection"]
+
+
 def test_flagged_facts_are_not_levelled():
     assert select(fact_set(flags=("answer_in_question",)), None).is_empty()
 

@@ -18,6 +18,15 @@ def test_a_log_gets_the_first_and_the_last_line(capsys):
     assert lines[1].endswith("a note")
 
 
+def test_what_an_earlier_run_did_counts_but_not_in_the_rate(capsys, monkeypatch):
+    clock = iter((0.0, 10.0))
+    monkeypatch.setattr("sftbench.common.progress.time.monotonic", lambda: next(clock))
+    with progress("levelling", 100, unit="facts", done=50) as advance:
+        advance(1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "levelling: 51 of 100 facts, 10.0 s each, 8.2 min left"
+
+
 @pytest.mark.parametrize(("speed", "text"), [(0, ""), (12.34, "12.3/s"), (0.05, "20.0 s each")])
 def test_rates_read_well(speed, text):
     assert rate_of(speed) == text
