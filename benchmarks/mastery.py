@@ -1,7 +1,7 @@
 """Estimators of mastery beside the sampled card's own re-run: agreement, bias, cost.
 
     python benchmarks/mastery.py --facts entityquestions.parquet geography -o out/bench/mastery.json
-    python benchmarks/mastery.py --facts entityquestions.parquet --cost 96
+    python benchmarks/mastery.py --facts entityquestions.parquet --cost 96 --engines hf vllm
     python benchmarks/mastery.py --facts entityquestions.parquet --draw ids.json
     python benchmarks/mastery.py --facts geography --draw ids.json --card card.parquet
 
@@ -17,7 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from sftbench.checkpoints.reference import resolve
 from sftbench.common.files import write_json
 from sftbench.common.tables import TableSpec
 from sftbench.engines.protocol import Completion, Draws, Sampling
-from sftbench.engines.settings import EngineSettings, make_engine
+from sftbench.engines.settings import make_engine, parse_engine
 from sftbench.facts.matching import AnswerMatcher
 from sftbench.facts.reference import resolve_facts
 from sftbench.facts.table import FactSet
@@ -87,7 +88,7 @@ def main() -> None:
         draw(args.model, tables[0], json.loads(args.draw.read_text()), args.card)
         return
     if args.cost:
-        print(cost(args.model, tables[0], args.cost, args.timed), flush=True)
+        show_costs(costs(args.model, tables[0], args.cost, args.timed, args.engines))
         return
     ways = dict(list(likelihoods().items())[: None if args.all_ways else 1])
     rows = list(measure(args.model, Asked.of(args.model, tables, args.relations), args.timed, ways))
@@ -140,8 +141,8 @@ def _write(model: str, frame: pl.DataFrame) -> None:
     YARDSTICK.write(frame.sort("fact_id"), FILE, record)
 
 
-def _engine(model: str) -> Any:
-    return make_engine(resolve(model), EngineSettings("hf", "float32", 16, (("sample_rows", 420),)))
+def _engine(model: str, name: str = "hf") -> Any:
+    return make_engine(resolve(model), parse_engine(name))
 
 
 class Asked(NamedTuple):
@@ -200,20 +201,55 @@ def _sampled_seconds(
     return seconds
 
 
-def cost(model: str, facts: FactSet, count: int, drawn: int) -> str:
-    """Return what likelihood and sampling cost on facts as they come, as a line of text."""
-    tested = replace(facts, frame=facts.frame.filter(pl.col("split") == "test"))
-    rows, engine = select(tested, count).to_dicts(), _engine(model)
-    list(LikelihoodEstimator().estimate(engine, rows[:2], facts.templates))  # a start, not timed
-    cheap, found = _timed(LikelihoodEstimator(), engine, rows, facts.templates)
-    read = [chance is not None for one in found for chance in one.chances or ()]
-    chosen = rows[:: -(-count // drawn)]
-    dear, _ = _timed(SampledEstimator(), engine, chosen, facts.templates)
-    return (
-        f"likelihood {cheap:.2f} s of one core for a fact ({len(rows)} facts, "
-        f"{sum(read) / len(read):.0%} of the templates), sampled {dear:.1f} s: {dear / cheap:.1f} "
-        "times"
-    )
+class Cost(NamedTuple):
+    """What levelling a fact costs: wall time, all processors at work.
+
+    Attributes:
+        estimator: its name.
+        engine: "hf" or "vllm".
+        facts: how many were levelled.
+        seconds: for each of them.
+    """
+
+    estimator: str
+    engine: str
+    facts: int
+    seconds: float
+
+
+def costs(
+    model: str, facts: FactSet, count: int, drawn: int, engines: Sequence[str]
+) -> Iterator[Cost]:
+    """Yield what each estimator costs on each engine, on test facts as they come.
+
+    Args:
+        model: a checkpoint.
+        facts: their table.
+        count: facts for likelihood, balanced.
+        drawn: of these, so many for the estimators that draw.
+        engines: "hf", "vllm".
+    """
+    rows = select(facts, count, "test").to_dicts()
+    few = rows[:: -(-count // drawn)]
+    for name in engines:
+        with closing(_engine(model, name)) as engine:
+            drawing = (AdaptiveEstimator(), SampledEstimator())
+            for estimator in (*drawing, LikelihoodEstimator()) if name == "hf" else drawing:
+                asked = rows if isinstance(estimator, LikelihoodEstimator) else few
+                list(estimator.estimate(engine, asked[-1:], facts.templates))  # not timed: a start
+                began = time.perf_counter()
+                done = list(estimator.estimate(engine, asked, facts.templates))
+                seconds = (time.perf_counter() - began) / len(done)
+                yield Cost(estimator.name, name, len(done), seconds)
+
+
+def show_costs(found: Iterable[Cost]) -> None:
+    """Print a line for each, as a table in Markdown, as soon as it is there."""
+    print("| estimator | engine | facts | s a fact | 10,000 facts, hours |")
+    print("|---|---|---:|---:|---:|", flush=True)
+    for one in found:
+        line = f"| {one.estimator} | {one.engine} | {one.facts} | {one.seconds:.3f} "
+        print(line + f"| {one.seconds * 10_000 / 3600:.1f} |", flush=True)
 
 
 def _timed(
@@ -358,6 +394,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--all-ways", action="store_true", help="other settings of likelihood too")
     parser.add_argument(
         "--cost", type=int, help="level so many test facts, balanced, and compare the seconds alone"
+    )
+    parser.add_argument(
+        "--engines", nargs="+", choices=("hf", "vllm"), default=["hf"], help="whose cost"
     )
     parser.add_argument("--timed", type=int, default=2, help="facts to time sampling with")
     parser.add_argument("-o", "--output", type=Path)

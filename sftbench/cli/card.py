@@ -97,7 +97,8 @@ def push(
 
     from sftbench.mastery.canonical import is_canonical
     from sftbench.mastery.card import MasteryCard
-    from sftbench.mastery.store import open_store, push
+    from sftbench.mastery.share import push
+    from sftbench.mastery.store import open_store
 
     read = MasteryCard.read(card)
     pushed = push(read, open_store(store), where=store)
@@ -126,7 +127,8 @@ def pull(
     from sftbench.checkpoints.reference import resolve
     from sftbench.common.files import require_free_file
     from sftbench.facts.reference import resolve_facts
-    from sftbench.mastery.store import open_store, pull
+    from sftbench.mastery.share import pull
+    from sftbench.mastery.store import open_store
     from sftbench.report.cards import print_card
 
     require_free_file(output)

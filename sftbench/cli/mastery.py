@@ -46,7 +46,8 @@ def mastery(
     rows: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Completions at once; memory grows with it. Default: hf 420, vllm 256."
+            min=1,
+            help="Completions or paths at once; memory grows with it. Default: hf 420, vllm 256.",
         ),
     ] = None,
 ) -> None:

@@ -73,7 +73,9 @@ def decode_attention(
     products = (grouped @ key.transpose(2, 3)).float().view(rows, heads, queries, -1)
     scores = products.mul_(scaling or width**-0.5)
     if attention_mask is not None:
-        scores += torch.zeros(attention_mask.shape).masked_fill_(~attention_mask, float("-inf"))
+        # Not minus infinity: padding in front of a prompt sees nothing, and must stay a number.
+        lowest = torch.finfo(scores.dtype).min
+        scores += torch.zeros(attention_mask.shape).masked_fill_(~attention_mask, lowest)
     weights = (
         scores.softmax(dim=-1).to(value.dtype).view(rows, groups, heads // groups * queries, -1)
     )

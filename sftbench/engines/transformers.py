@@ -220,10 +220,12 @@ class TransformersEngine:
             together(asked, self._sample.rows),
             lambda batch: run(batch, how, looked),
             size=paths_of,
-            halves=_halve,
+            halves=_halve_asked,
         )
-        for _, forecasts in done:
-            yield from forecasts
+        # By prompts, not by facts: a fact that did not fit was asked in two halves.
+        stream = chain.from_iterable(chain.from_iterable(found) for _, found in done)
+        for one in asked:
+            yield list(islice(stream, len(one.prompts)))
 
     def greedy(
         self,
@@ -373,6 +375,18 @@ def _halve_draws(batch: list[Draws]) -> tuple[list[Draws], list[Draws]] | None:
     if not half:
         return None
     return [replace(one, n=half)], [replace(one, seed=one.seed + half, n=one.n - half)]
+
+
+def _halve_asked(batch: list[Asked]) -> tuple[list[Asked], list[Asked]] | None:
+    """Return a batch in two; of a single fact, half of the prompts each."""
+    if len(batch) != 1:
+        return _halve(batch)
+    (one,) = batch
+    middle = len(one.prompts) // 2
+    if not middle:
+        return None
+    first = replace(one, prompts=one.prompts[:middle], seeds=one.seeds[:middle])
+    return [first], [replace(one, prompts=one.prompts[middle:], seeds=one.seeds[middle:])]
 
 
 def _rows(batch: Sequence[Draws]) -> int:

@@ -70,9 +70,8 @@ def print_record(record: Mapping[str, Any], *, canonical: bool) -> None:
     rows["settings"] = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
     chosen = record.get("selection", {})
     limit, split = chosen.get("limit"), chosen.get("split")
-    rows["facts chosen"] = "all" if limit is None else f"{limit:,}, balanced"
-    if split:
-        rows["facts chosen"] += f", of the {split} split"
+    of = f", of the {split} split" if split else ""
+    rows["facts chosen"] = ("all" if limit is None else f"{limit:,}, balanced") + of
     engine = dict(record.get("engine", {}))
     rows["engine"] = ", ".join(f"{name} {value}" for name, value in sorted(engine.items()))
     for name, value in rows.items():

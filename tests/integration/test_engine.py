@@ -14,8 +14,9 @@ from sftbench.common.errors import SftbenchError
 from sftbench.engines.attention import NAME
 from sftbench.engines.decoding import Decoder, by_prefix, shared_length
 from sftbench.engines.families import not_taken
+from sftbench.engines.forecast import Forecasts, paths_of
 from sftbench.engines.parity import TEXTS, reference_logprobs
-from sftbench.engines.protocol import Draws, Sampling
+from sftbench.engines.protocol import Asked, Draws, Sampling
 from sftbench.engines.transformers import TransformersEngine
 from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.reference import resolve_facts
@@ -261,6 +262,35 @@ def test_a_batch_that_does_not_fit_is_halved_and_answers_the_same(prompts, monke
     assert (described["batch_size"], described["sample_rows"]) == ("4", "5")
     engine.close()
     assert engine.model is None
+
+
+def test_paths_that_do_not_fit_are_halved_down_to_the_prompts_of_a_fact(prompts, monkeypatch):
+    engine = TransformersEngine(resolve("lab"), sample_rows=80, device="cpu")
+    seeds = [[7 * place] for place in range(len(prompts))]
+    ways = [Asked(prompts, ["Lim"], seeds, lambda text: False)] * 3
+    whole = list(engine.forecast(ways, Sampling(), 4))
+    run, failures = Forecasts.run, []
+
+    def small(self, batch, how, looked):
+        if paths_of(batch) > 5:
+            failures.append(paths_of(batch))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, batch, how, looked)
+
+    monkeypatch.setattr(Forecasts, "run", small)
+    halved = list(engine.forecast(ways, Sampling(), 4))
+    assert failures
+    assert [len(one) for one in halved] == [len(prompts)] * 3
+    for one, other in zip(halved, whole, strict=True):
+        assert sum(one, []) == pytest.approx(sum(other, []), abs=1e-3)
+
+    def never(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Forecasts, "run", never)
+    with pytest.raises(SftbenchError, match="out of memory on a single prompt"):
+        list(engine.forecast(ways, Sampling(), 4))
+    engine.close()
 
 
 def test_a_prompt_that_never_fits_is_a_clear_error(engine, prompts, monkeypatch):

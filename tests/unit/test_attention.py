@@ -48,6 +48,16 @@ def test_few_queries_see_what_sdpa_sees(seed, rows, groups, repeats, data):
     assert torch.equal(query, before)
 
 
+def test_padding_that_sees_nothing_stays_a_number():
+    query, key, value, mask = asked(0, 2, 1, 2, 3, 5)
+    mask[0, 0, 0] = False
+    found, _ = decode_attention(Layer(2), query, key, value, mask)
+    other, _ = sdpa_attention.sdpa_attention_forward(Layer(2), query, key, value, mask)
+    assert found.isfinite().all()
+    assert torch.allclose(found[0, 1:], other[0, 1:], atol=1e-5)
+    assert torch.allclose(found[1], other[1], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("queries", "masked", "ours"),
     [(1, False, True), (2, False, False), (FEW, True, True), (FEW + 1, True, False)],

@@ -23,7 +23,8 @@ from sftbench.compare.cards import agreement_of_cards, mastery_of_cards
 from sftbench.mastery.canonical import canonical_settings, is_canonical, place_of
 from sftbench.mastery.card import MasteryCard, with_levels
 from sftbench.mastery.sampled import SampledEstimator
-from sftbench.mastery.store import HubStore, open_store, pull, push
+from sftbench.mastery.share import pull, push
+from sftbench.mastery.store import HubStore, open_store
 
 pytestmark = pytest.mark.unit
 
