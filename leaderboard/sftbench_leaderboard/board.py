@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ class Board:
     tasks: pl.DataFrame
     groups: Groups
     answers: dict[str, Answers]
+
+    @cached_property
+    def ranks(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """By record id and domain: the rank, and how many records share it; ranked ones alone."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        ranked = self.domains.filter(pl.col("rank").is_not_null())
+        for record, domain, rank, tied in ranked.select("record", "domain", "rank", "tied").rows():
+            found.setdefault(record, {})[domain] = (rank, tied)
+        return found
 
     @classmethod
     def of(cls, accepted: Iterable[tuple[Path, LeaderboardRecord]]) -> Board:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from sftbench.common.files import require_free
+from sftbench.common.files import atomic_file, require_free
 from sftbench_leaderboard.board import DOMAINS, LEVELS, MODELS, TASKS, Board
 
 FORMULA = r"\A[=+\-@\t\r]"
@@ -38,8 +38,10 @@ def write_tables(board: Board, folder: Path) -> list[Table]:
         ("tasks", TASKS, board.tasks, "a figure of a task"),
     ):
         spec.write(frame, folder / f"{name}.parquet", {})
-        _for_spreadsheets(frame).write_csv(folder / f"{name}.csv")
-        frame.write_json(folder / f"{name}.json")
+        with atomic_file(folder / f"{name}.csv") as path:
+            _for_spreadsheets(frame).write_csv(path)
+        with atomic_file(folder / f"{name}.json") as path:
+            frame.write_json(path)
         found.append(Table(name, row, frame.height))
     return found
 

@@ -19,7 +19,7 @@ from sftbench_leaderboard.site.folder import site_folder
 from sftbench_leaderboard.site.names import pages_of
 from sftbench_leaderboard.site.neighbours import neighbours
 from sftbench_leaderboard.site.render import render, write_assets
-from sftbench_leaderboard.site.runs import runs_of
+from sftbench_leaderboard.site.runs import Run, runs_of
 from sftbench_leaderboard.tables import Table, write_tables
 
 DATA = "data"
@@ -138,33 +138,36 @@ def _write_models(
 ) -> None:
     to = folder / "models"
     to.mkdir()
-    paths = board.models["path"].to_list()
-    drift = [MISSING if one is None else figure(one) for one in board.models["drift"]]
+    whole = {
+        **common,
+        "root": "../",
+        "here": "model",
+        "paths": board.models["path"].to_list(),
+        "apart": board.models["base_apart"],
+        "drift": [MISSING if one is None else figure(one) for one in board.models["drift"]],
+    }
     near = neighbours(board)
     with progress("writing pages", len(pages), unit="models") as advance:
         for model, page in pages.items():
-            runs = runs_of(board, model, known)
-            data: dict[str, dict[str, Any]] = {}
-            for run in runs:
-                for kind, rows in run.chart_data().items():
-                    data.setdefault(kind, {}).update(rows)
-            text = render(
-                "model.html.jinja",
-                root="../",
-                here="model",
-                model=model,
-                runs=runs,
-                data={**data, **_EMPTY},
-                paths=paths,
-                apart=board.models["base_apart"],
-                drift=drift,
-                links={run.key: near.get(run.first.id, "") for run in runs},
-                commands={run.key: commands(run.first.record) for run in runs},
-                about={run.key: about(run.first.record) for run in runs},
-                **common,
-            )
+            values = _model_values(runs_of(board, model, known), near)
+            text = render("model.html.jinja", model=model, **values, **whole)
             (to / page).write_text(text, encoding="utf-8")
             advance(1)
+
+
+def _model_values(runs: Sequence[Run], near: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a model's page shows of its runs; `near`: a link from a record's id."""
+    data: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for kind, rows in run.chart_data().items():
+            data.setdefault(kind, {}).update(rows)
+    return {
+        "runs": runs,
+        "data": {**data, **_EMPTY},
+        "links": {run.key: near.get(run.first.id, "") for run in runs},
+        "commands": {run.key: commands(run.first.record) for run in runs},
+        "about": {run.key: about(run.first.record) for run in runs},
+    }
 
 
 _EMPTY: dict[str, Any] = {"restore": {}, "relations": {}, "forgetting": {}, "tasks": {}}

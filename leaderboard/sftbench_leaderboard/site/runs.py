@@ -120,10 +120,9 @@ def _run(board: Board, places: Sequence[int], key: str, known: Known) -> Run:
 
 def _variant(board: Board, at: int) -> Variant:
     row = board.models.row(at, named=True)
-    ranks = board.domains.filter((pl.col("record") == row["record"]) & pl.col("rank").is_not_null())
     return Variant(
         at, variant_label(row["variant"]), row["kind"], board.records[at], row["record"],
-        {name: (rank, tied) for name, rank, tied in ranks.select("domain", "rank", "tied").rows()},
+        board.ranks.get(row["record"], {}),
     )  # fmt: skip
 
 
