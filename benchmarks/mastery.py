@@ -226,16 +226,17 @@ def costs(
         model: a checkpoint.
         facts: their table.
         count: facts for likelihood, balanced.
-        drawn: of these, so many for the estimators that draw.
+        drawn: of these, so many for sampling; thrice as many for sampling that stops, whose rounds
+            are small: a run levels many facts at once.
         engines: "hf", "vllm".
     """
     rows = select(facts, count, "test").to_dicts()
-    few = rows[:: -(-count // drawn)]
     for name in engines:
+        drawing = {AdaptiveEstimator(): 3 * drawn, SampledEstimator(): drawn}
+        ways = {LikelihoodEstimator(): count, **drawing} if name == "hf" else drawing
         with closing(_engine(model, name)) as engine:
-            drawing = (AdaptiveEstimator(), SampledEstimator())
-            for estimator in (*drawing, LikelihoodEstimator()) if name == "hf" else drawing:
-                asked = rows if isinstance(estimator, LikelihoodEstimator) else few
+            for estimator, wanted in ways.items():
+                asked = rows[:: max(1, len(rows) // wanted)][:wanted]
                 list(estimator.estimate(engine, asked[-1:], facts.templates))  # not timed: a start
                 began = time.perf_counter()
                 done = list(estimator.estimate(engine, asked, facts.templates))
@@ -398,7 +399,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--engines", nargs="+", choices=("hf", "vllm"), default=["hf"], help="whose cost"
     )
-    parser.add_argument("--timed", type=int, default=2, help="facts to time sampling with")
+    parser.add_argument("--timed", type=int, default=4, help="facts to time sampling with")
     parser.add_argument("-o", "--output", type=Path)
     return parser.parse_args()
 

@@ -76,7 +76,8 @@ class Card(Record):
 
     Attributes:
         settings_digest: of the settings of its estimator.
-        canonical: it is the one of this base and these facts; only such records are ranked.
+        canonical: made as the canonical card of this base and these facts is; only such records
+            are ranked, and those of one card among themselves.
     """
 
     digest: Digest

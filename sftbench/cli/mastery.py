@@ -22,13 +22,15 @@ def mastery(
     ] = None,
     split: Annotated[
         Literal["train", "test"] | None,
-        typer.Option(help="Level only these facts; test are those that are scored."),
+        typer.Option(
+            help="Level only these facts: test are scored, train are what finetune --level takes."
+        ),
     ] = None,
     estimator: Annotated[
         Literal["auto", "likelihood", "adaptive", "sampled"],
         typer.Option(
             help="likelihood reads chances off paths, sampled draws every completion, adaptive "
-            "until a level is settled; auto: likelihood, or sampled where vllm answers."
+            "until a level is settled; auto: likelihood, by hf unless --engine vllm says sampled."
         ),
     ] = "auto",
     samples: Annotated[
@@ -65,10 +67,12 @@ def mastery(
     from sftbench.facts.reference import resolve_facts
     from sftbench.mastery.choose import can_forecast, estimator_for
     from sftbench.mastery.estimate import make_card
+    from sftbench.mastery.select import require_some
     from sftbench.report.cards import print_card
 
     require_free_file(output)
     table = resolve_facts(facts)
+    require_some(table, split)
     wanted = _wanted(estimator, engine, samples, with_templates=bool(table.templates))
     # The estimators differ in what they need more than the engines differ in speed.
     name = "hf" if engine == "auto" and wanted == "likelihood" else engine

@@ -81,13 +81,14 @@ class _Lines:
         elapsed = time.monotonic() - self._began
         if elapsed - self._said < SECONDS_BETWEEN_LINES and self._done < self._total:
             return
-        self._said = elapsed
+        # Items that are done in batches come after a while, then all at once.
+        first, self._said = self._said < 0 and self._done < self._total, elapsed
         speed = (self._done - self._before) / elapsed if elapsed > 0 else 0.0
         left = (self._total - self._done) / speed if speed else 0.0
         parts = [
             f"{self._what}: {self._done} of {self._total} {self._unit}",
-            rate_of(speed),
-            f"{left / 60:.1f} min left" if left >= 6 else "",
+            "" if first else rate_of(speed),
+            "" if first or left < 6 else f"{left / 60:.1f} min left",
             note,
         ]
         print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)

@@ -143,7 +143,7 @@ class _State:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.logits = _finite(output.logits[:, -1, :])
+        self.logits = finite(output.logits[:, -1, :])
 
 
 def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], source: torch.Tensor) -> _State:
@@ -156,7 +156,7 @@ def _prefill(decoder: Decoder, prompts: Sequence[Sequence[int]], source: torch.T
         on_device = source.to(mask.device)
         read.cache.batch_select_indices(on_device)
         mask, logits = mask[on_device], logits[on_device]
-    return _State(torch.arange(len(source)), read.cache, mask, _finite(logits), mask.device)
+    return _State(torch.arange(len(source)), read.cache, mask, finite(logits), mask.device)
 
 
 class Read(NamedTuple):
@@ -259,7 +259,12 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Ten
     return ids, mask
 
 
-def _finite(logits: torch.Tensor) -> torch.Tensor:
+def finite(logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits as they are.
+
+    Raises:
+        SftbenchError: one is no number, or infinite.
+    """
     import torch
 
     if not bool(torch.isfinite(logits.sum())):

@@ -108,7 +108,9 @@ class Forecasts:
                 for _ in seeds
             ]
             first = torch.stack([logits[path.row][path.prompt] for path in paths])
+            del logits
             self._walk(batch, answers, forest, paths, first, how, looked)
+            del first
             self._read_rests(batch, answers, forest, paths, how)
         chances: list[list[list[float]]] = [[[] for _ in asked.prompts] for asked in batch]
         for path in paths:
@@ -250,11 +252,14 @@ class Forecasts:
             place = path.places[turns[number][first].step]
             rests[path.row].append(_Rest(path, first, place, spelled))
         for group in _alike(rests):
-            picked, left = forest.pick(group), [rests[row] for row in group]
+            whole = len(group) == forest.rows  # then there is nothing to copy
+            rows = range(forest.rows) if whole else group
+            picked, left = forest if whole else forest.pick(group), [rests[row] for row in rows]
             while any(left):
                 now = [_first_of(row) for row in left]
-                self._read_some([batch[row] for row in group], picked, now, how)
+                self._read_some([batch[row] for row in rows], picked, now, how)
                 left = [row[len(taken) :] for row, taken in zip(left, now, strict=True)]
+            del picked  # before the next is made
         share_rests(paths, turns)
 
     def _read_some(

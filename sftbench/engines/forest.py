@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sftbench.common.errors import SftbenchError
+from sftbench.engines.decoding import finite
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +94,7 @@ class Forest:
         )
         self._sees = torch.cat([whole, sees], dim=1)
         self._depth = torch.cat([self._depth, depth], dim=1)
-        logits: torch.Tensor = output.logits
+        logits: torch.Tensor = finite(output.logits)
         return logits
 
     def numbers(self, counts: Sequence[int]) -> list[range]:
@@ -144,7 +145,8 @@ def require_trees(model: Any, ids: Sequence[int]) -> None:
 
     try:
         with torch.inference_mode():
-            alone = model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0, -1]
+            text = torch.tensor([list(ids)], device=model.device)
+            alone = finite(model(input_ids=text).logits[0, -1])
             forest = Forest(model, 1)
             # A second branch stands between a node and its child, where it must not be seen.
             trunk: list[Node] = [(place - 1, token) for place, token in enumerate(ids[:-1])]

@@ -378,7 +378,11 @@ def _halve_draws(batch: list[Draws]) -> tuple[list[Draws], list[Draws]] | None:
 
 
 def _halve_asked(batch: list[Asked]) -> tuple[list[Asked], list[Asked]] | None:
-    """Return a batch in two; of a single fact, half of the prompts each."""
+    """Return a batch in two; of a single fact, half of the prompts each.
+
+    What is not read of a path is taken from the fact's others (`passed.share_rests`): then from
+    those of its own half, which moved chances of SmolLM2 by up to 0.003.
+    """
     if len(batch) != 1:
         return _halve(batch)
     (one,) = batch

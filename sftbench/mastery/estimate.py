@@ -76,7 +76,6 @@ def make_card(
         "templates_digest": facts.templates_digest,
         "settings": {**estimator.settings(), "dtype": engine.describe().get("dtype", "")},
         "selection": selection_of(limit, split),
-        "engine": dict(engine.describe()),
         "software": dict(software_versions("sftbench")),
     }
     keys = ("model_digest", "facts_digest", "templates_digest", "settings")
@@ -85,6 +84,7 @@ def make_card(
     made_by["engine"] = engine.describe().get("engine", "")
     journal = Journal(output.with_name(output.name + ".journal"), digest_of(made_by))
     measure_all(engine, facts, estimator, chosen, journal)
+    record["engine"] = dict(engine.describe())  # afterwards: batches that did not fit are halved
     found = [journal.finished[fact_id] for fact_id in chosen["fact_id"]]
     schema = {name: MASTERY.columns[name] for name in Measured._fields}
     card = MasteryCard(with_levels(pl.DataFrame(found, schema, orient="row")), record, output)

@@ -16,7 +16,8 @@ from sftbench.mastery.measured import Measured, from_json, to_json
 class Journal:
     """Finished facts of one card, one JSON line each, behind a line that says what made them.
 
-    A line is on disk before the next fact begins. A last line that a kill cut short is dropped.
+    A line is on disk as soon as its fact is handed over. A last line that a kill cut short is
+    dropped.
 
     Args:
         path: the journal's file; it lies beside the card until that is complete.

@@ -118,18 +118,20 @@ class LikelihoodEstimator:
         engine: Forecaster,
         facts: Sequence[FactRow],
         templates: Mapping[str, Sequence[str]],
-    ) -> list[Measured]:
+    ) -> Iterator[Measured]:
+        """Yield each fact as soon as it is settled."""
         readings: dict[str, Readings] = {
             row["fact_id"]: [[] for _ in templates_of(row, templates)] for row in facts
         }
         left = list(facts)
         for step in STEPS:
             self._read(engine, left, templates, readings, step)
-            left = [row for row in left if not settled(readings[row["fact_id"]], self.gain)]
-        return [
-            Measured(fact_id, chances=chances_of(own), error=self.error_of(own))
-            for fact_id, own in readings.items()
-        ]
+            own = {row["fact_id"]: settled(readings[row["fact_id"]], self.gain) for row in left}
+            left = [row for row in left if not own[row["fact_id"]]]
+            for fact_id, done in own.items():
+                if done or step == STEPS[-1]:
+                    read = readings[fact_id]
+                    yield Measured(fact_id, chances=chances_of(read), error=self.error_of(read))
 
     def error_of(self, readings: Readings) -> float:
         """Return the standard error of the mean of a fact's chances."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from sftbench.common.errors import SftbenchError
 from sftbench.facts.table import WELL_KNOWN, FactSet, has_flag
 
 SELECTION = "round-robin over (split, domain, relation, well-known), then fact_id"
@@ -17,6 +18,21 @@ def selection_of(limit: int | None, split: Split | None) -> dict[str, Any]:
     """Return what a card's record says of the facts that were chosen for it."""
     # Without a split there is no such key: cards are named by this, and older ones have none.
     return {"limit": limit, "rule": SELECTION, **({"split": split} if split else {})}
+
+
+def require_some(facts: FactSet, split: Split | None) -> None:
+    """Raise unless there is a fact to level.
+
+    Raises:
+        SftbenchError: there is none in this split.
+    """
+    if select(facts, 1, split).is_empty():
+        raise SftbenchError(
+            f"has no facts to level{f' in the {split} split' if split else ''}",
+            where=f'facts "{facts.name}"',
+            remedy="Train facts are those of in-domain relations; facts whose answer stands in "
+            "the question are left out. See `sftbench facts show`.",
+        )
 
 
 def select(facts: FactSet, limit: int | None, split: Split | None = None) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -35,15 +36,27 @@ def push(card: MasteryCard, store: Store, *, where: str) -> Pushed:
                 return Pushed(name, True)
             raise SftbenchError(
                 f"holds another card of the same base, facts and settings (digest "
-                f"{there.digest[:12]}; this one: {card.digest[:12]})",
+                f"{there.digest[:12]}; this one: {card.digest[:12]}); {_apart(there, card)}",
                 where=f"{where}: {name}",
-                remedy="Cards of the same seed differ where processors round differently. Keep "
-                "the one that is there, or remove it first.",
+                remedy="Chances of the same seed differ by rounding, which processors and batches "
+                "change (docs/mastery.md). Use the one that is there: `sftbench card pull`.",
             )
         card.write(path)
         message = f"Mastery of {card.record['model_name']} on {card.record['facts_name']}"
         store.put(path, name, message)
     return Pushed(name, False)
+
+
+def _apart(one: MasteryCard, other: MasteryCard) -> str:
+    """Say how far two cards of the same settings are from each other."""
+    both = one.frame.select("fact_id", "rate", "level").join(
+        other.frame.select("fact_id", "rate", "level"), on="fact_id", suffix="_other"
+    )
+    if both.is_empty():
+        return "they have no fact in common"
+    rates = max((both["rate"] - both["rate_other"]).abs().to_list())
+    levels = int((both["level"] != both["level_other"]).sum())
+    return f"of {both.height:,} facts {levels:,} have another level, R differs by up to {rates:.1g}"
 
 
 def pull(
@@ -82,17 +95,17 @@ def pull(
                 cards.append(_checked(path, model_digest, facts_digest, where, name))
             except SftbenchError as error:  # one that is spoilt does not take the others with it
                 wrong.append(error)
+    # A card of a table of test facts alone lies there twice if both selections were pushed.
+    found = list({card.digest: card for card in cards}.values())
     if digest is not None:
-        cards = [card for card in cards if card.digest.startswith(digest)]
-    elif len(cards) > 1:
-        # Of all facts, and of those of the test split: the first holds the second.
-        shared = sorted(filter(is_canonical, cards), key=lambda card: card.frame.height)
-        cards = shared[-1:] or cards
-    if len(cards) == 1:
-        return cards[0]
-    if not cards and wrong:
+        found = [card for card in found if card.digest.startswith(digest)]
+    elif len(found) > 1:
+        found = _largest_canonical(found) or found
+    if len(found) == 1:
+        return found[0]
+    if not found and wrong:
         raise wrong[0]
-    if not cards:
+    if not found:
         raise SftbenchError(
             f"holds no card of this base (digest {model_digest[:12]}) on these facts (digest "
             f"{facts_digest[:12]})" + (f" with the digest {digest}" if digest else ""),
@@ -100,11 +113,22 @@ def pull(
             remedy="Make one with `sftbench mastery`, and share it with `sftbench card push`.",
         )
     raise SftbenchError(
-        f"holds {len(cards)} cards of this base on these facts, by "
-        f"{', '.join(sorted({card.estimator for card in cards}))}, and none is the canonical one",
+        f"holds {len(found)} cards of this base on these facts that may be meant: "
+        + ", ".join(sorted(f"{card.digest[:12]} by {card.estimator}" for card in found)),
         where=where,
         remedy="Name the one that you want with --digest.",
     )
+
+
+def _largest_canonical(cards: Sequence[MasteryCard]) -> list[MasteryCard]:
+    """Return the canonical cards; if all are of the same templates, the one that holds the others.
+
+    There may be one of all facts beside one of the test split.
+    """
+    shared = sorted(filter(is_canonical, cards), key=lambda card: card.frame.height)
+    same = len({card.record.get("templates_digest") for card in shared}) == 1
+    sizes = {card.frame.height for card in shared}
+    return shared[-1:] if same and len(sizes) == len(shared) else shared
 
 
 def _checked(

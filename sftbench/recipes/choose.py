@@ -126,5 +126,5 @@ def _too_few(pool: pl.DataFrame, facts: FactSet, recipe: Recipe) -> SftbenchErro
         where=f'facts "{facts.name}", domain {recipe.domain}',
         remedy=f"Ask for at most {pool.height} with --size, or level more facts."
         if pool.height
-        else "Choose another --level, or level more facts.",
+        else "Choose another --level, or level more facts (the card must hold the train split).",
     )

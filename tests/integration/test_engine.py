@@ -18,6 +18,7 @@ from sftbench.engines.forecast import Forecasts, paths_of
 from sftbench.engines.parity import TEXTS, reference_logprobs
 from sftbench.engines.protocol import Asked, Draws, Sampling
 from sftbench.engines.transformers import TransformersEngine
+from sftbench.facts.matching import AnswerMatcher
 from sftbench.facts.prompts import PROMPTS, prompt_text
 from sftbench.facts.reference import resolve_facts
 from sftbench.facts.shots import shots_of
@@ -264,11 +265,21 @@ def test_a_batch_that_does_not_fit_is_halved_and_answers_the_same(prompts, monke
     assert engine.model is None
 
 
-def test_paths_that_do_not_fit_are_halved_down_to_the_prompts_of_a_fact(prompts, monkeypatch):
+def test_paths_that_do_not_fit_are_halved_down_to_the_prompts_of_a_fact(monkeypatch):
     engine = TransformersEngine(resolve("lab"), sample_rows=80, device="cpu")
-    seeds = [[7 * place] for place in range(len(prompts))]
-    ways = [Asked(prompts, ["Lim"], seeds, lambda text: False)] * 3
-    whole = list(engine.forecast(ways, Sampling(), 4))
+    facts = resolve_facts("lab")
+    rows = facts.scored(split="test").sort("fact_id").head(40).to_dicts()
+    ways = [
+        Asked(
+            [line.format(subject=row["subject"]) for line in facts.templates[row["relation"]]],
+            row["answers"],
+            [[7 * place + 1] for place in range(21)],
+            AnswerMatcher(row["answers"]).settled,
+        )
+        for row in rows
+    ]
+    whole = list(engine.forecast(ways, Sampling(), 12))
+    assert sum(chance > 0.1 for one in whole for (chance,) in one) > 100
     run, failures = Forecasts.run, []
 
     def small(self, batch, how, looked):
@@ -278,19 +289,19 @@ def test_paths_that_do_not_fit_are_halved_down_to_the_prompts_of_a_fact(prompts,
         return run(self, batch, how, looked)
 
     monkeypatch.setattr(Forecasts, "run", small)
-    halved = list(engine.forecast(ways, Sampling(), 4))
+    halved = list(engine.forecast(ways, Sampling(), 12))
     assert failures
-    assert [len(one) for one in halved] == [len(prompts)] * 3
-    for one, other in zip(halved, whole, strict=True):
-        flat = [[chance for (chance,) in ways] for ways in (one, other)]
-        assert flat[0] == pytest.approx(flat[1], abs=1e-3)
+    flat = [[chance for fact in found for (chance,) in fact] for found in (halved, whole)]
+    assert [len(one) for one in halved] == [21] * len(rows)
+    # Where the rest of an answer is not read, it is that of the half's other paths.
+    assert flat[0] == pytest.approx(flat[1], abs=0.02)
 
     def never(*_):
         raise MemoryError
 
     monkeypatch.setattr(Forecasts, "run", never)
     with pytest.raises(SftbenchError, match="out of memory on a single prompt"):
-        list(engine.forecast(ways, Sampling(), 4))
+        list(engine.forecast(ways[:1], Sampling(), 4))
     engine.close()
 
 

@@ -48,6 +48,26 @@ def test_few_queries_see_what_sdpa_sees(seed, rows, groups, repeats, data):
     assert torch.equal(query, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("offset", [0, 5, 25, 60])
+def test_half_precision_loses_no_more_than_sdpa_does(monkeypatch, dtype, offset):
+    query, key, value, mask = asked(1, 2, 2, 2, 1, 9, width=64)
+    query, key, value = query + offset, key + offset, value
+    half = [one.to(dtype) for one in (query, key, value)]
+    exact, _ = sdpa_attention.sdpa_attention_forward(
+        Layer(2), *(one.double() for one in half), mask
+    )
+    errors = [
+        (way(Layer(2), *half, mask)[0].double() - exact).abs().max()
+        for way in (decode_attention, sdpa_attention.sdpa_attention_forward)
+    ]
+    assert errors[0] <= 2 * errors[1] + 0.01
+    called = []
+    monkeypatch.setattr(sdpa_attention, "sdpa_attention_forward", lambda *_, **__: called.append(1))
+    decode_attention(Layer(2), *half, mask)
+    assert not called  # one query is ours; several are SDPA's in half precision
+
+
 def test_padding_that_sees_nothing_stays_a_number():
     query, key, value, mask = asked(0, 2, 1, 2, 3, 5)
     mask[0, 0, 0] = False

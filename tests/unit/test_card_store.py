@@ -96,6 +96,19 @@ def test_the_canonical_card_comes_before_others(tmp_path):
     )
     push(smaller, store, where="there")
     assert pulled(store).digest == canonical.digest  # the one that holds the other
+    elsewhere = MasteryCard(canonical.frame.head(1), {**record, "templates_digest": "7" * 32})
+    push(elsewhere, store, where="there")
+    with pytest.raises(SftbenchError, match=r"holds 3 cards.* by likelihood, .* by likelihood"):
+        pulled(store)  # of other templates: neither holds the other
+
+
+def test_a_card_that_lies_there_twice_is_one(tmp_path):
+    store, card = open_store(str(tmp_path / "store")), card_of(tmp_path)
+    again = MasteryCard(card.frame, {**card.record, "selection": {"limit": None, "split": "test"}})
+    for one in (card, again):
+        push(one, store, where="there")
+    assert len(list((tmp_path / "store").rglob("*.parquet"))) == 2
+    assert pulled(store).digest == pulled(store, digest=card.digest).digest == card.digest
 
 
 def test_other_rows_under_the_same_name_are_refused(tmp_path):
@@ -103,7 +116,7 @@ def test_other_rows_under_the_same_name_are_refused(tmp_path):
     push(card, store, where="there")
     hits = card.frame.select("fact_id", hits=pl.col("hits").list.reverse())
     other = MasteryCard(with_levels(hits.head(3)), card.record)
-    with pytest.raises(SftbenchError, match="holds another card"):
+    with pytest.raises(SftbenchError, match=r"holds another card.*of 3 facts \d have another"):
         push(other, store, where="there")
     (file,) = (tmp_path / "store").rglob("*.parquet")
     other.write(file)

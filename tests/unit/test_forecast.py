@@ -249,6 +249,22 @@ def test_no_more_tokens_are_followed_than_a_completion_has():
     assert FORECASTS.run([asked], how, 9) == FORECASTS.run([asked], how, 4)
 
 
+def test_many_facts_read_together_are_read_as_alone():
+    ways = [
+        Asked([start], answers, [[seed]], lambda text: False)
+        for seed, (start, answers) in enumerate(
+            itertools.product(
+                ("x is", "x of", "x the city", "x"), (["Rome"], ["New York"], ["Oslo", "Rome"])
+            )
+        )
+    ]
+    together_ = FORECASTS.run(ways, Sampling(0.7, 6), 6)
+    alone = [FORECASTS.run([one], Sampling(0.7, 6), 6)[0] for one in ways]
+    for one, other in zip(together_, alone, strict=True):
+        assert one[0] == pytest.approx(other[0], abs=1e-4)
+    assert len({round(one[0][0], 4) for one in together_}) > 6
+
+
 def test_batches_hold_as_many_paths_as_fit():
     asked = [Asked(["x"] * n, ["Rome"], [[0]] * n, bool) for n in (3, 3, 3, 9, 1)]
     assert [len(batch) for batch in together(asked, 6)] == [2, 1, 1, 1]
