@@ -100,18 +100,11 @@ class LikelihoodEstimator:
         def alike(row: FactRow) -> tuple[str, int, int]:
             # Facts that are read together share the beginnings of their prompts; what a fact is
             # shorter than the longest of them is read in vain.
-            return row["relation"], _part(row), self._length(engine, row, templates)
+            return row["relation"], _part(row), _length(engine, row, templates)
 
         ordered = sorted(facts, key=alike)
         for start in range(0, len(ordered), TOGETHER):
             yield from self._together(engine, ordered[start : start + TOGETHER], templates)
-
-    def _length(
-        self, engine: Forecaster, row: FactRow, templates: Mapping[str, Sequence[str]]
-    ) -> int:
-        """Return the tokens of the prompts that are read of a fact at first."""
-        lines = templates_of(row, templates)[_part(row) :: PARTS]
-        return sum(len(engine.encode(prompt)) for prompt in self._asked(row, lines, "part").prompts)
 
     def _together(
         self,
@@ -167,7 +160,7 @@ class LikelihoodEstimator:
     def _asked(self, row: FactRow, lines: Sequence[str], step: Step) -> Asked:
         path = int(step == "again")
         return Asked(
-            prompts=[line.replace(SUBJECT, row["subject"]) for line in lines],
+            prompts=_prompts(row, lines),
             answers=spellings(row["answers"]) if self.how == "words" else row["answers"],
             seeds=[
                 [seed_of(self.name, row["fact_id"], digest_of(line), self.seed) + path]
@@ -201,6 +194,16 @@ def spellings(answers: Sequence[str]) -> list[str]:
             if not is_cased(form):
                 found[form.lower()] = None
     return list(found)
+
+
+def _prompts(row: FactRow, lines: Sequence[str]) -> list[str]:
+    return [line.replace(SUBJECT, row["subject"]) for line in lines]
+
+
+def _length(engine: Forecaster, row: FactRow, templates: Mapping[str, Sequence[str]]) -> int:
+    """Return the tokens of the prompts that are read of a fact at first."""
+    lines = templates_of(row, templates)[_part(row) :: PARTS]
+    return sum(len(engine.encode(prompt)) for prompt in _prompts(row, lines))
 
 
 def _part(row: FactRow) -> int:
