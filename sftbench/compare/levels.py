@@ -18,7 +18,7 @@ from sftbench.compare.budget import duration_text, levelling_size
 from sftbench.facts.reference import resolve_facts, shipped_facts
 from sftbench.facts.table import FactSet
 from sftbench.harness.choose import named_card
-from sftbench.mastery.bundled import find_card
+from sftbench.mastery.bundled import CANONICAL, find_card, none_ships
 from sftbench.mastery.card import MasteryCard
 from sftbench.mastery.choose import EstimatorName, can_forecast, estimator_for
 from sftbench.mastery.estimate import Estimator, make_card
@@ -56,18 +56,23 @@ def find_facts(
 
     Args:
         facts: fact table as the user named it; None: those of the card, else the geography facts.
-        mastery: mastery card as the user named it; None: the one that ships for this base.
+        mastery: mastery card as the user named it; None: the one that ships for this base;
+            "canonical": the canonical one that ships.
         base_digest: digest of the base.
 
     Raises:
         SftbenchError: one of them cannot be read, or they do not belong together.
     """
     table = None if facts is None else resolve_facts(facts)
-    if mastery is not None:
-        card: MasteryCard | None = MasteryCard.read(named_card(mastery))
+    card: MasteryCard | None
+    if mastery is not None and mastery != CANONICAL:
+        card = MasteryCard.read(named_card(mastery))
     else:
         digest = None if table is None else table.digest
-        card = find_card(base_digest=base_digest, facts_digest=digest)
+        canonical = mastery == CANONICAL
+        card = find_card(base_digest=base_digest, facts_digest=digest, canonical=canonical)
+        if card is None and canonical:
+            raise none_ships(base_digest, table, canonical=True)
     if table is None:
         table = resolve_facts(DEFAULT_FACTS) if card is None else facts_of(card)
     if card is not None:

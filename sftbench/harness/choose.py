@@ -40,10 +40,15 @@ def choose(mastery: str | None, facts: str | None, pretrained: object) -> Chosen
         SftbenchError: there is no such card, none was named and none ships for the model, or
             what was named is not a text.
     """
+    from sftbench.mastery.bundled import CANONICAL
+
     for key, value in (("mastery", mastery), ("facts", facts)):
         if value is not None and not isinstance(value, str):
             raise SftbenchError(f"is {value!r}, not a file or a name", where=f"--metadata {key}")
-    card = named_card(mastery) if mastery is not None else card_of_model(pretrained, facts)
+    if mastery is not None and mastery != CANONICAL:
+        card = named_card(mastery)
+    else:
+        card = card_of_model(pretrained, facts, canonical=mastery == CANONICAL)
     files = [card]
     if facts is not None:
         files.append(SHIPPED.get(facts, Path(facts)))
@@ -73,14 +78,14 @@ def named_card(ref: str) -> Path:
     raise SftbenchError(f"there is no such mastery card{names}", where=ref, remedy=NAME_ONE)
 
 
-def card_of_model(pretrained: object, facts: str | None) -> Path:
+def card_of_model(pretrained: object, facts: str | None, *, canonical: bool = False) -> Path:
     """Return the shipped card of the model's base: the base it records, or the model itself."""
     from sftbench.mastery.bundled import find_card
 
     digests = base_digests(pretrained)
     facts_digest = None if facts is None else resolve_facts(facts).digest
     for digest in digests:
-        found = find_card(base_digest=digest, facts_digest=facts_digest)
+        found = find_card(base_digest=digest, facts_digest=facts_digest, canonical=canonical)
         if found is not None and found.path is not None:
             return found.path
     if pretrained is None:
@@ -89,7 +94,8 @@ def card_of_model(pretrained: object, facts: str | None) -> Path:
         why = f"{pretrained} is no local folder, so its base is not known"
     else:
         why = f"none ships for {pretrained} (base {' or '.join(d[:12] for d in digests)})"
-    raise SftbenchError(f"no mastery card was named, and {why}", remedy=NAME_ONE)
+    asked = "the canonical mastery card was asked for" if canonical else "no mastery card was named"
+    raise SftbenchError(f"{asked}, and {why}", remedy=NAME_ONE)
 
 
 def base_digests(pretrained: object) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sftbench.common.errors import SftbenchError
 from sftbench.common.tables import METADATA_KEY
+from sftbench.facts.reference import SHIPPED
 from sftbench.facts.table import FactSet
 from sftbench.mastery.canonical import is_canonical
 from sftbench.mastery.card import MAKE_ONE, MasteryCard
@@ -34,13 +35,20 @@ def bundled_cards() -> Iterator[tuple[Path, dict[str, object]]]:
 def find_card(
     *, base_digest: str, facts_digest: str | None = None, canonical: bool = False
 ) -> MasteryCard | None:
-    """Return the shipped card of a base (and of a fact set, where one is given), or None."""
-    for path, record in bundled_cards():
-        fits = facts_digest is None or record["facts_digest"] == facts_digest
-        if record["model_digest"] == base_digest and fits:
-            card = MasteryCard.read(path)
-            if not canonical or is_canonical(card):
-                return card
+    """Return the shipped card of a base (and of a fact set, where one is given), or None.
+
+    Where no fact set is given, a card of facts that ship comes before one of facts that are still
+    to be made.
+    """
+    fitting = [
+        (record["facts_name"] not in SHIPPED, path)
+        for path, record in bundled_cards()
+        if record["model_digest"] == base_digest and facts_digest in (None, record["facts_digest"])
+    ]
+    for _, path in sorted(fitting, key=lambda found: found[0]):
+        card = MasteryCard.read(path)
+        if not canonical or is_canonical(card):
+            return card
     return None
 
 
@@ -63,12 +71,17 @@ def resolve_card(ref: str | None, *, base_digest: str, facts: FactSet) -> Master
             base_digest=base_digest, facts_digest=facts.digest, canonical=ref == CANONICAL
         )
         if found is None:
-            kind = "canonical mastery card" if ref == CANONICAL else "mastery card"
-            raise SftbenchError(
-                f"no {kind} ships for this base (digest {base_digest[:12]}) on these facts "
-                f"({facts.name}, digest {facts.digest[:12]})",
-                remedy=f"{MAKE_ONE} Then name it with --mastery card.parquet.",
-            )
+            raise none_ships(base_digest, facts, canonical=ref == CANONICAL)
         card = found
     card.require(facts=facts, base_digest=base_digest)
     return card
+
+
+def none_ships(base_digest: str, facts: FactSet | None, *, canonical: bool) -> SftbenchError:
+    """Return the error where a card that ships was wanted and there is none."""
+    kind = "canonical mastery card" if canonical else "mastery card"
+    on = "" if facts is None else f" on these facts ({facts.name}, digest {facts.digest[:12]})"
+    return SftbenchError(
+        f"no {kind} ships for this base (digest {base_digest[:12]}){on}",
+        remedy=f"{MAKE_ONE} Then name it with --mastery card.parquet.",
+    )

@@ -15,7 +15,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.facts.reference import resolve_facts, shipped_facts
 from sftbench.facts.shots import shots_of
 from sftbench.facts.table import FactSet
-from sftbench.mastery.bundled import find_card, resolve_card
+from sftbench.mastery.bundled import CANONICAL, find_card, resolve_card
 from sftbench.mastery.card import MAKE_ONE, MasteryCard
 from sftbench.scoring.answers import prompt_texts
 from sftbench.scoring.retention import SCORED_LEVELS
@@ -74,12 +74,13 @@ def _facts_and_card(
     table = facts if isinstance(facts, FactSet | None) else resolve_facts(facts)
     if isinstance(mastery, MasteryCard):
         card = mastery
-    elif mastery is not None:
-        card = MasteryCard.read(Path(mastery))
     elif table is not None:
-        card = resolve_card(None, base_digest=base_digest, facts=table)
+        ref = None if mastery is None else str(mastery)
+        card = resolve_card(ref, base_digest=base_digest, facts=table)
+    elif mastery is not None and mastery != CANONICAL:
+        card = MasteryCard.read(Path(mastery))
     else:
-        card = _shipped_card(base_digest)
+        card = _shipped_card(base_digest, canonical=mastery == CANONICAL)
     if table is None:
         table = shipped_facts(str(card.record["facts_digest"]))
     if table is None:
@@ -92,11 +93,12 @@ def _facts_and_card(
     return table, card
 
 
-def _shipped_card(base_digest: str) -> MasteryCard:
-    card = find_card(base_digest=base_digest)
+def _shipped_card(base_digest: str, *, canonical: bool) -> MasteryCard:
+    card = find_card(base_digest=base_digest, canonical=canonical)
     if card is None:
+        kind = "canonical mastery card" if canonical else "mastery card"
         raise SftbenchError(
-            f"no mastery card ships for this base (digest {base_digest[:12]})",
+            f"no {kind} ships for this base (digest {base_digest[:12]})",
             where="mastery",
             remedy=f'{MAKE_ONE} Then name both: facts="facts.parquet", mastery="card.parquet".',
         )

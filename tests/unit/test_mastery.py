@@ -12,7 +12,7 @@ from sftbench.checkpoints.folder import open_checkpoint
 from sftbench.checkpoints.reference import resolve
 from sftbench.common.errors import SftbenchError
 from sftbench.facts.reference import resolve_facts
-from sftbench.mastery.bundled import resolve_card
+from sftbench.mastery.bundled import bundled_cards, find_card, resolve_card
 from sftbench.mastery.canonical import is_canonical
 from sftbench.mastery.card import MasteryCard, with_levels
 from sftbench.mastery.journal import Journal
@@ -215,3 +215,33 @@ def test_the_canonical_card_is_named_and_else_the_smaller_one_ships():
     assert set(facts.scored()["fact_id"]) <= set(canonical.frame["fact_id"])
     with pytest.raises(SftbenchError, match="no canonical mastery card ships"):
         resolve_card("canonical", base_digest="0" * 32, facts=facts)
+
+
+def test_canonical_means_one_card_wherever_a_card_is_named():
+    from sftbench.checkpoints.digest import checkpoint_digest
+    from sftbench.compare.levels import find_facts
+    from sftbench.harness.choose import choose
+    from sftbench.watch.levelled import _facts_and_card
+
+    folder = resolve("lab")
+    digest = checkpoint_digest(folder)
+    canonical = resolve_card("canonical", base_digest=digest, facts=resolve_facts("lab"))
+    for named in (None, "lab"):
+        _, checked = find_facts(named, "canonical", digest)
+        _, watched = _facts_and_card(digest, named, "canonical")
+        asked = MasteryCard.read(choose("canonical", named, str(folder)).card)
+        assert checked.digest == watched.digest == asked.digest == canonical.digest
+    with pytest.raises(SftbenchError, match="no canonical mastery card ships"):
+        find_facts(None, "canonical", "0" * 32)
+    with pytest.raises(SftbenchError, match="no canonical mastery card ships"):
+        _facts_and_card("0" * 32, None, "canonical")
+    with pytest.raises(SftbenchError, match="the canonical mastery card was asked for"):
+        choose("canonical", None, None)
+
+
+def test_without_a_fact_set_a_card_of_facts_that_ship_is_found():
+    record = next(record for _, record in bundled_cards() if record["facts_name"] == "geography")
+    for canonical in (False, True):
+        card = find_card(base_digest=str(record["model_digest"]), canonical=canonical)
+        assert card is not None
+        assert card.record["facts_name"] == "geography"
