@@ -52,6 +52,7 @@ def test_the_data_travels(installed):
         "lab/data/model/model.safetensors",
         "mastery/cards/smollm2-135m-instruct.geography.parquet",
         "mastery/cards/canonical/lab.canonical.parquet",
+        "mastery/cards/canonical/smollm2-135m-instruct.entityquestions.canonical.parquet",
         "mastery/cards/canonical/smollm2-135m-instruct.geography.canonical.parquet",
         "report/templates/page.html.jinja",
         "report/vendor/plot.umd.min.js",
