@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from sftbench.common.errors import SftbenchError
 from sftbench.common.files import read_json
-from sftbench.facts.reference import SHIPPED, resolve_facts
+from sftbench.facts.reference import MADE, SHIPPED, cached_facts, resolve_facts
 from sftbench.harness.variant_args import TwoModels
 
 RECORDS = ("sftbench_recipe.json", "sftbench_variant.json")
@@ -49,13 +51,28 @@ def choose(mastery: str | None, facts: str | None, pretrained: object) -> Chosen
         card = named_card(mastery)
     else:
         card = card_of_model(pretrained, facts, canonical=mastery == CANONICAL)
-    files = [card]
-    if facts is not None:
-        files.append(SHIPPED.get(facts, Path(facts)))
-    states = tuple(
-        (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()
-    )
-    return Chosen(card.resolve(), facts, states)
+    files = [card] if facts is None else [card, _facts_file(facts)]
+    return Chosen(card.resolve(), facts, _states(files))
+
+
+def _facts_file(ref: str) -> Path:
+    """Return the file that `resolve_facts` reads."""
+    if ref in SHIPPED:
+        return SHIPPED[ref]
+    return cached_facts(ref) if ref in MADE and not Path(ref).is_file() else Path(ref)
+
+
+def _states(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Return sizes and times (ns) of the files that are there."""
+    found = [file.stat() for file in files if file.exists()]
+    return tuple((one.st_size, one.st_mtime_ns) for one in found)
+
+
+@lru_cache(maxsize=4)
+def _digest_of(facts: str, states: tuple[tuple[int, int], ...]) -> str:
+    """Return the digest of a fact table, which lm-eval's ten tasks ask for in turn."""
+    del states  # a file that is written again is another table
+    return resolve_facts(facts).digest
 
 
 def shipped_cards() -> dict[str, Path]:
@@ -80,14 +97,14 @@ def named_card(ref: str) -> Path:
 
 def card_of_model(pretrained: object, facts: str | None, *, canonical: bool = False) -> Path:
     """Return the shipped card of the model's base: the base it records, or the model itself."""
-    from sftbench.mastery.bundled import find_card
+    from sftbench.mastery.bundled import find_path
 
     digests = base_digests(pretrained)
-    facts_digest = None if facts is None else resolve_facts(facts).digest
+    facts_digest = None if facts is None else _digest_of(facts, _states([_facts_file(facts)]))
     for digest in digests:
-        found = find_card(base_digest=digest, facts_digest=facts_digest, canonical=canonical)
-        if found is not None and found.path is not None:
-            return found.path
+        found = find_path(base_digest=digest, facts_digest=facts_digest, canonical=canonical)
+        if found is not None:
+            return found
     if pretrained is None:
         why = "the evaluated model is not known"
     elif not digests:

@@ -10,7 +10,7 @@ from sftbench.common.errors import SftbenchError
 from sftbench.common.tables import METADATA_KEY
 from sftbench.facts.reference import SHIPPED
 from sftbench.facts.table import FactSet
-from sftbench.mastery.canonical import is_canonical
+from sftbench.mastery.canonical import is_record_canonical
 from sftbench.mastery.card import MAKE_ONE, MasteryCard
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -35,7 +35,15 @@ def bundled_cards() -> Iterator[tuple[Path, dict[str, object]]]:
 def find_card(
     *, base_digest: str, facts_digest: str | None = None, canonical: bool = False
 ) -> MasteryCard | None:
-    """Return the shipped card of a base (and of a fact set, where one is given), or None.
+    """Return the shipped card of a base (and of a fact set, where one is given), or None."""
+    path = find_path(base_digest=base_digest, facts_digest=facts_digest, canonical=canonical)
+    return None if path is None else MasteryCard.read(path)
+
+
+def find_path(
+    *, base_digest: str, facts_digest: str | None = None, canonical: bool = False
+) -> Path | None:
+    """Return the file of the card that `find_card` reads.
 
     Where no fact set is given, a card of facts that ship comes before one of facts that are still
     to be made.
@@ -43,13 +51,11 @@ def find_card(
     fitting = [
         (record["facts_name"] not in SHIPPED, path)
         for path, record in bundled_cards()
-        if record["model_digest"] == base_digest and facts_digest in (None, record["facts_digest"])
+        if record["model_digest"] == base_digest
+        and facts_digest in (None, record["facts_digest"])
+        and (not canonical or is_record_canonical(record))
     ]
-    for _, path in sorted(fitting, key=lambda found: found[0]):
-        card = MasteryCard.read(path)
-        if not canonical or is_canonical(card):
-            return card
-    return None
+    return min(fitting, key=lambda found: found[0])[1] if fitting else None
 
 
 def resolve_card(ref: str | None, *, base_digest: str, facts: FactSet) -> MasteryCard:

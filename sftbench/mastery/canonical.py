@@ -26,9 +26,14 @@ def is_canonical(card: MasteryCard) -> bool:
 
     Seeds come from the facts: a card of both splits gives test facts the same levels.
     """
-    chosen = card.record.get("selection", {})
+    return is_record_canonical(card.record)
+
+
+def is_record_canonical(record: Mapping[str, Any]) -> bool:
+    """Return `is_canonical` of the card that has this record."""
+    chosen = record.get("selection", {})
     whole = chosen.get("limit") is None and chosen.get("split") != "train"
-    return whole and card.record.get("settings") == canonical_settings()
+    return bool(whole and record.get("settings") == canonical_settings())
 
 
 def place_of(record: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ LEVELS = (0, 1, 2, 3, 4)
 DRAWS = 10
 """Completions of each template in the card that levels are defined by (Ye et al., section 3.1)."""
 
+BLOCK = 256
+"""Facts whose numbers of hits are found together: what each draw reads again stays in the cache."""
+
 _NODES = ((-2.8569700138728, 0.0112574113277), (-1.3556261799743, 0.2220759220056))
 _NORMAL = (*_NODES, (0.0, 0.5333333333333), *((-node, weight) for node, weight in _NODES))
 """Five points and weights that stand for a normal distribution (Gauss-Hermite)."""
@@ -126,12 +129,18 @@ def _hits_of(chances: Any, draws: int) -> Any:
     import numpy as np
 
     facts, width = chances.shape
-    hits = np.zeros((facts, width * draws + 1))
-    hits[:, 0] = 1.0
-    for template in range(width):
-        chance = chances[:, template, None]
-        for made in range(template * draws, (template + 1) * draws):
-            more = hits[:, : made + 1] * chance
-            hits[:, : made + 1] *= 1 - chance
-            hits[:, 1 : made + 2] += more
-    return hits
+    hits = np.empty((width * draws + 1, facts))
+    for start in range(0, facts, BLOCK):
+        part = slice(start, start + BLOCK)
+        own = np.zeros((len(hits), len(chances[part])))
+        own[0] = 1.0
+        more = np.empty_like(own)
+        for template in range(width):
+            chance = np.ascontiguousarray(chances[part, template])
+            none = 1 - chance
+            for made in range(template * draws, (template + 1) * draws):
+                np.multiply(own[: made + 1], chance, out=more[: made + 1])
+                own[: made + 1] *= none
+                own[1 : made + 2] += more[: made + 1]
+        hits[:, part] = own
+    return hits.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from sftbench.engines.protocol import Completion
 from sftbench.mastery.adaptive import AdaptiveEstimator, level_chances_after
 from sftbench.mastery.card import MADE_OF, MasteryCard, with_levels
 from sftbench.mastery.choose import estimator_for
-from sftbench.mastery.levels import level_chances, level_of, worth_of_knowing
+from sftbench.mastery.levels import BLOCK, level_chances, level_of, worth_of_knowing
 from sftbench.mastery.likelihood import (
     LikelihoodEstimator,
     chances_of,
@@ -147,6 +148,16 @@ def test_cards_of_earlier_versions_are_read(tmp_path):
     metadata = pl.read_parquet_metadata(tmp_path / "card.parquet")
     older.write_parquet(tmp_path / "older.parquet", metadata={"sftbench": metadata["sftbench"]})
     assert MasteryCard.read(tmp_path / "older.parquet").frame.equals(card.frame)
+
+
+def test_many_facts_have_the_levels_that_each_has_alone():
+    rng = random.Random(0)
+    chances = [[rng.random() ** 4 for _ in range(3)] for _ in range(2 * BLOCK + 1)]
+    errors = [rng.random() / 10 for _ in chances]
+    together = level_chances(chances, errors)
+    for place in (0, BLOCK - 1, BLOCK, 2 * BLOCK):
+        (alone,) = level_chances([chances[place]], [errors[place]])
+        assert together[place] == pytest.approx(alone, rel=1e-12)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.integers(1, 3))
