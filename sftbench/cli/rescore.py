@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from sftbench.facts.table import FactSet
+    from sftbench.mastery.card import MasteryCard
 
 
 def rescore(
@@ -19,7 +23,8 @@ def rescore(
         typer.Option(help="At word boundaries, or the paper's plain substring."),
     ] = None,
     mastery: Annotated[
-        Path | None, typer.Option(help="Another mastery card of the same base: other levels.")
+        str | None,
+        typer.Option(help="Another mastery card of the same base, or canonical: other levels."),
     ] = None,
     facts: Annotated[
         str | None, typer.Option(help="A fact table with other aliases of the same facts.")
@@ -32,13 +37,29 @@ def rescore(
     from sftbench.cli.compare import show_result
     from sftbench.compare.rescored import Rescoring, rescore_result
     from sftbench.facts.reference import resolve_facts
-    from sftbench.mastery.card import MasteryCard
 
+    table = None if facts is None else resolve_facts(facts)
     out = output or result.with_name(f"{result.resolve().name}-rescored")
     how = Rescoring(
         matching=matching,
-        card=None if mastery is None else MasteryCard.read(mastery),
-        facts=None if facts is None else resolve_facts(facts),
+        card=None if mastery is None else _card(mastery, result, table),
+        facts=table,
     )
     compared = rescore_result(result, out, how, shlex.join(["sftbench", *sys.argv[1:]]))
     show_result(compared.summary, out)
+
+
+def _card(mastery: str, result: Path, facts: FactSet | None) -> MasteryCard:
+    """Return the card that was named; "canonical" is that of the result's base and facts."""
+    from sftbench.compare.finished import read_result
+    from sftbench.mastery.bundled import CANONICAL, find_card, none_ships
+    from sftbench.mastery.card import MasteryCard
+
+    if mastery != CANONICAL:
+        return MasteryCard.read(Path(mastery))
+    run = read_result(result).summary.run
+    digest = run.facts.digest if facts is None else facts.digest
+    found = find_card(base_digest=run.base.digest, facts_digest=digest, canonical=True)
+    if found is None:
+        raise none_ships(run.base.digest, facts, canonical=True)
+    return found

@@ -15,7 +15,7 @@ from sftbench.checkpoints.names import name_of
 from sftbench.common.errors import SftbenchError
 from sftbench.compare.bench import Bench
 from sftbench.compare.budget import duration_text, levelling_size
-from sftbench.facts.reference import resolve_facts, shipped_facts
+from sftbench.facts.reference import how_to_make, resolve_facts, shipped_facts
 from sftbench.facts.table import FactSet
 from sftbench.harness.choose import named_card
 from sftbench.mastery.bundled import CANONICAL, find_card, none_ships
@@ -91,7 +91,7 @@ def facts_of(card: MasteryCard) -> FactSet:
         raise SftbenchError(
             f"levels facts that do not ship with sftbench ({card.record.get('facts_name')})",
             where=card.path,
-            remedy="Name the fact table with --facts.",
+            remedy=how_to_make(card.record.get("facts_name")) + "Name the fact table with --facts.",
         )
     return found
 

@@ -68,6 +68,11 @@ def _made(name: str) -> FactSet:
     return facts
 
 
+def how_to_make(name: object) -> str:
+    """Return what to do for a fact set that a card names and that is not here; "" if unknown."""
+    return f"Make them once: {MADE[name]}. " if isinstance(name, str) and name in MADE else ""
+
+
 def shipped_facts(digest: str) -> FactSet | None:
     """Return the fact set with this digest among those that ship or were made, or None."""
     import json

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sftbench.common.errors import SftbenchError
-from sftbench.facts.reference import resolve_facts, shipped_facts
+from sftbench.facts.reference import how_to_make, resolve_facts, shipped_facts
 from sftbench.facts.shots import shots_of
 from sftbench.facts.table import DOMAINS
 from sftbench.harness.choose import Chosen, choose
@@ -111,7 +111,8 @@ def _facts_of(card: MasteryCard, ref: str | None) -> FactSet:
             f"this card levels facts that do not ship with sftbench "
             f"({card.record.get('facts_name')}, digest {digest[:12]})",
             where=card.path,
-            remedy='Name the fact table: --metadata \'{"mastery": "card.parquet", '
+            remedy=how_to_make(card.record.get("facts_name"))
+            + 'Name the fact table: --metadata \'{"mastery": "card.parquet", '
             '"facts": "facts.parquet"}\'.',
         )
     return found

@@ -74,6 +74,13 @@ def _pool(facts: FactSet, card: MasteryCard | None, recipe: Recipe) -> pl.DataFr
     if recipe.level == "any":
         return rows
     levelled = rows.filter(pl.col("level").is_not_null())
+    if levelled.is_empty() and not rows.is_empty():
+        raise SftbenchError(
+            "this mastery card levels none of the facts that a recipe may train on",
+            where=card.name,
+            remedy="Draw whatever the level with --level any, or make a card of the train split: "
+            "`sftbench mastery --split train ...`, and name it with --mastery.",
+        )
     if recipe.level == "mixed":
         return levelled
     return levelled.filter(pl.col("level") == recipe.level)

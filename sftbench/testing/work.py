@@ -62,7 +62,7 @@ class Work:
             recipe: a YAML file, its fields, or the recipe itself.
             base: a folder, a hub id, smollm2 or lab.
             facts: a fact table, geography or lab.
-            mastery: the base's card; None for the one that ships.
+            mastery: the base's card, or "canonical"; None for the one that ships.
             seed: in place of the recipe's own.
 
         Raises:

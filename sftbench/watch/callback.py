@@ -80,7 +80,7 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]
             it on, and only it can log to wherever it reports.
         base: the base that the mastery card is of: a folder, a hub id, or "lab", "smollm2".
         facts: a fact table, its file or its name; None for the one that the card levels.
-        mastery: the base's mastery card or its file; None for the one that ships.
+        mastery: the base's mastery card, its file, or "canonical"; None for the one that ships.
         every: optimiser steps between two probes.
         probes: most facts in the probe set.
         stop_below: in-domain retention, a fraction, to stop below; None only watches.

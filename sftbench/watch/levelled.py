@@ -12,7 +12,7 @@ from sftbench.checkpoints.folder import open_checkpoint
 from sftbench.checkpoints.reference import resolve
 from sftbench.checkpoints.tokenizers import highest_token_id
 from sftbench.common.errors import SftbenchError
-from sftbench.facts.reference import resolve_facts, shipped_facts
+from sftbench.facts.reference import how_to_make, resolve_facts, shipped_facts
 from sftbench.facts.shots import shots_of
 from sftbench.facts.table import FactSet
 from sftbench.mastery.bundled import CANONICAL, find_card, resolve_card
@@ -53,7 +53,7 @@ def find_levelled(
     Args:
         base: a folder, a hub id, or a short name ("lab", "smollm2").
         facts: a fact table, its file or its name; None for the one that the card levels.
-        mastery: the base's mastery card or its file; None for the one that ships.
+        mastery: the base's mastery card, its file, or "canonical"; None for the one that ships.
 
     Raises:
         SftbenchError: one of them cannot be read, they do not belong together, or no test fact
@@ -87,7 +87,8 @@ def _facts_and_card(
         raise SftbenchError(
             f"levels facts that do not ship with sftbench ({card.record.get('facts_name')})",
             where=card.name,
-            remedy='Name their fact table: facts="facts.parquet".',
+            remedy=how_to_make(card.record.get("facts_name"))
+            + 'Name their fact table: facts="facts.parquet".',
         )
     card.require(facts=table, base_digest=base_digest)
     return table, card

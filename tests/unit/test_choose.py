@@ -187,6 +187,16 @@ def test_too_few_facts_are_counted_per_relation() -> None:
     assert "at most 4 with --size" in str(caught.value)
 
 
+def test_a_card_of_the_test_split_is_refused_for_a_level() -> None:
+    facts, card = _world({("ra", 1): 3})
+    tested = MasteryCard(card.frame.clear(), card.record)
+    for level in (1, "mixed"):
+        with pytest.raises(SftbenchError, match="levels none of the facts") as caught:
+            choose(facts, tested, Recipe(level=level, size=1))
+        assert "--split train" in str(caught.value)
+    assert choose(facts, tested, Recipe(level="any", size=2)).height == 2
+
+
 def test_no_facts_at_all_is_said_plainly() -> None:
     facts, card = _world({("ra", 1): 3})
     with pytest.raises(SftbenchError, match="there are 0 \\(no relation at all\\)"):
